@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of sandlock, each a ratio against the same thing bare in the same run.
+
+Prints Markdown. Nothing here asserts: the numbers are for people. See bench/README.md.
+"""
+import argparse
+import os
+import pathlib
+import resource
+import shlex
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import workloads
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TREES = [d for d in ('/usr', '/lib', '/lib64', '/bin', '/etc') if os.path.exists(d)]
+CLOCK = os.sysconf('SC_CLK_TCK')
+
+
+class Bench:
+    def __init__(self, options):
+        self.build = pathlib.Path(options.build).resolve()
+        self.rounds = options.rounds
+        self.against = shlex.split(options.against) if options.against else None
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix='sandlock-bench-', dir='/var/tmp'))
+        self.work.chmod(0o755)
+        (self.work / 'file').write_text('x' * 256)
+        (self.work / 'link').symlink_to('file')
+        # As installed: without the debugging sections.
+        self.sandlock_bin = self.work / 'sandlock'
+        self.confine_bin = self.work / 'confine'
+        for source, target in ((self.build / 'sandlock', self.sandlock_bin),
+                               (self.build / 'bench' / 'confine', self.confine_bin)):
+            shutil.copy(source, target)
+            if shutil.which('strip'):
+                subprocess.run(['strip', target], check=True)
+
+    def program(self, name):
+        return str(self.build / 'bench' / name)
+
+    def sandlock(self, *words, read=(), write=()):
+        grants = [w for d in [*TREES, *read] for w in ('-r', str(d))]
+        grants += [w for d in write for w in ('-w', str(d))]
+        return [str(self.sandlock_bin), 'run', *grants, *words, '--']
+
+    def confine(self, *words, read=()):
+        return [str(self.confine_bin), *words, *TREES, *map(str, read), '--']
+
+
+def pin(argv):
+    """One core, the last: the first one takes most interrupts."""
+    return ['taskset', '-c', str(max(os.sched_getaffinity(0))), *argv]
+
+
+def title(text):
+    print(f'\n### {text}\n')
+
+
+def table(head, rows):
+    print('| ' + ' | '.join(head) + ' |')
+    print('|' + '---|' * len(head))
+    for row in rows:
+        print('| ' + ' | '.join(str(c) for c in row) + ' |')
+    sys.stdout.flush()
+
+
+def times(ratio):
+    return f'{ratio:.2f}×'
+
+
+def median_ratio(base, other):
+    """Pairs of neighbours in time: the machine's load hits both."""
+    return statistics.median(o / b for b, o in zip(base, other))
+
+
+# ---- single calls ----
+
+def tcp_pair():
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        a = socket.create_connection(server.getsockname())
+        b, _ = server.accept()
+    for s in (a, b):
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return a, b
+
+
+def micro(bench, prefix, names=(), pinned=False):
+    argv = [*prefix, bench.program('micro'), str(bench.work), *names]
+    a, b = tcp_pair()
+    with a, b:
+        r = subprocess.run(pin(argv) if pinned else argv, stdin=a, stdout=b,
+                           stderr=subprocess.PIPE, text=True)
+    if r.returncode != 0:
+        sys.exit(f'{shlex.join(argv)}: {r.stderr}')
+    lines = (line.split('\t') for line in r.stderr.splitlines() if '\t' in line)
+    return {name: float(ns) for name, ns in lines}
+
+
+def micro_rounds(bench, prefixes, names=(), pinned=False):
+    """For each prefix: name -> values, one a round, prefixes in turns."""
+    results = [{} for _ in prefixes]
+    for _ in range(bench.rounds):
+        for prefix, result in zip(prefixes, results):
+            for name, ns in micro(bench, prefix, names, pinned).items():
+                result.setdefault(name, []).append(ns)
+    return results
+
+
+def section_micro(bench):
+    own = [bench.work, bench.build]
+    prefixes = [[], bench.confine(read=own), bench.confine('-s', read=own),
+                bench.sandlock(read=own)]
+    title('Single calls, default policy')
+    free = micro_rounds(bench, prefixes)
+    pinned = micro_rounds(bench, prefixes, pinned=True)
+    rows = []
+    for name in free[0]:
+        row = [name, f'{statistics.median(free[0][name]) / 1000:.2f}']
+        for results in (free, pinned):
+            row += [times(median_ratio(results[0][name], r[name])) for r in results[1:]]
+            row.append(times(median_ratio(results[1][name], results[3][name])))
+        rows.append(row)
+    columns = ['Landlock', '+ empty filter', 'sandlock', 'of Landlock']
+    table(['call', 'bare µs', *columns, 'one core: Landlock', *columns[1:]], rows)
+
+
+# ---- start-up ----
+
+def spawn(bench, commands, rounds, at_once=1, pinned=False):
+    """Of each command, in turns: wall median and minimum, processor time median and minimum (µs),
+    median ratio to the first of both."""
+    argv = [bench.program('spawn'), '-n', str(rounds), '-p', str(at_once)]
+    for command in commands:
+        argv += [':::', *command]
+    out = subprocess.run(pin(argv) if pinned else argv, check=True, stdout=subprocess.PIPE,
+                         text=True).stdout
+    return [tuple(map(float, line.split())) for line in out.splitlines()]
+
+
+def start_commands(bench):
+    commands = {
+        'bare': [],
+        'a static launcher: Landlock rules, vfork, wait': bench.confine('-w'),
+        'sandlock --no-supervisor': bench.sandlock('--no-supervisor'),
+        'sandlock': bench.sandlock(),
+        'sandlock --fs-deny /etc/shadow': bench.sandlock('--fs-deny', '/etc/shadow'),
+    }
+    if shutil.which('bwrap'):
+        commands['bwrap'] = ['bwrap', *[w for d in TREES for w in ('--ro-bind', d, d)],
+                             '--unshare-all', '--die-with-parent', '--']
+    if bench.against:
+        commands['the other one'] = bench.against
+    return {k: [*v, '/bin/true'] for k, v in commands.items()}
+
+
+def section_start(bench):
+    commands = start_commands(bench)
+    title('Start and end of /bin/true')
+    for name, command in list(commands.items()):
+        if subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode:
+            print(f'{name}: does not run here\n')
+            del commands[name]
+    runs = [spawn(bench, commands.values(), 30 * bench.rounds, pinned=p) for p in (False, True)]
+    rows = [[name, f'{free[0]:.0f}', times(free[4]), times(free[1] / runs[0][0][1]),
+             times(pinned[1] / runs[1][0][1]), f'{pinned[2]:.0f}', times(pinned[5])]
+            for name, free, pinned in zip(commands, *runs)]
+    table(['command', 'wall µs', 'of bare, paired median', 'of bare, minima', 'minima, one core',
+           'CPU µs', 'of bare'], rows)
+
+    title('200 at once')
+    both = spawn(bench, [['/bin/true'], [*bench.sandlock(), '/bin/true']], bench.rounds, 200)
+    table(['200 × /bin/true', 'ms', 'of bare'],
+          [['bare', f'{both[0][0] / 1000:.0f}', ''],
+           ['sandlock', f'{both[1][0] / 1000:.0f}', times(both[1][4])]])
+
+    title('Starting from a process that holds memory')
+    out = subprocess.run([bench.program('hold'), '3', *TREES, '--',
+                          '/bin/true'], stdout=subprocess.PIPE, text=True)
+    if out.returncode:
+        print('does not run here')
+        return
+    small, large = map(float, out.stdout.split())
+    table(['the caller holds', 'µs (first decile)', 'ratio'],
+          [['10 MB', f'{small:.0f}', ''], ['2 GB', f'{large:.0f}', times(large / small)]])
+
+
+# ---- what a supervised call costs ----
+
+def section_floors(bench):
+    own = [bench.work, bench.build]
+    kinds = [
+        ('answered: a netlink socket refused, default policy', 'netlink socket',
+         [bench.program('notify')], bench.sandlock(read=own)),
+        ('answered and written: uname under --name', 'uname', [bench.program('notify')],
+         bench.sandlock('--name', 'box', read=own)),
+        ('opened on behalf: open+close under --fs-deny', 'open+close',
+         [bench.program('notify'), '-o'],
+         bench.sandlock('--fs-deny', str(bench.work / 'denied'), read=own)),
+    ]
+    title('Supervised calls against the least a supervisor can do')
+    rows = []
+    for what, name, floor, sand in kinds:
+        for pinned in (True, False):
+            bare, least, ours = micro_rounds(bench, [[], floor, sand], [name], pinned)
+            rows.append([what, 'one core' if pinned else 'free',
+                         f'{statistics.median(bare[name]) / 1000:.2f}',
+                         f'{statistics.median(least[name]) / 1000:.1f}',
+                         f'{statistics.median(ours[name]) / 1000:.1f}',
+                         times(median_ratio(least[name], ours[name]))])
+    table(['call', 'cores', 'bare µs', 'floor µs', 'sandlock µs', 'of the floor'], rows)
+
+
+# ---- programs ----
+
+def wall(argv, env, cwd):
+    """Seconds on the clock, and of the processor in the whole tree: the second survives a loaded
+    machine."""
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    r = subprocess.run(argv, env=env, cwd=cwd, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if r.returncode:
+        sys.exit(f'{shlex.join(argv)}: {r.stderr}')
+    return (time.monotonic() - start,
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def section_workloads(bench):
+    title('Programs, default policy')
+    rows = []
+    for w in workloads.prepare(bench.work):
+        env = {**os.environ, **w.env}
+        prefixes = [[], bench.sandlock(read=w.read, write=w.write)]
+        results, used = [[], []], [[], []]
+        for i in range(bench.rounds + 1):
+            for prefix, result, cpu in zip(prefixes, results, used):
+                w.reset()
+                seconds = wall([*prefix, *w.argv], env, w.cwd)
+                if i > 0:  # the first one warms
+                    result.append(seconds[0])
+                    cpu.append(seconds[1])
+        rows.append([w.name, f'{statistics.median(results[0]) * 1000:.0f}',
+                     f'{statistics.median(results[1]) * 1000:.0f}',
+                     times(median_ratio(*results)), times(min(results[1]) / min(results[0])),
+                     times(median_ratio(*used))])
+    table(['program', 'bare ms', 'sandlock ms', 'of bare, paired median', 'of bare, minima',
+           'CPU time of bare'], rows)
+
+
+def section_notifications(bench):
+    title('Notifications in the default policy')
+    rows = []
+    for w in workloads.prepare_counted(bench.work):
+        w.reset()
+        argv = [*bench.sandlock('--stats', read=w.read, write=w.write), *w.argv]
+        r = subprocess.run(argv, env={**os.environ, **w.env}, cwd=w.cwd, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        stats = dict(line.removeprefix('sandlock: ').split(': ', 1)
+                     for line in r.stderr.splitlines()
+                     if line.startswith('sandlock: ') and ': ' in line[10:])
+        count = stats.get('notifications', '?')
+        by = stats.get('notifications by operation', '')
+        failed = f' (exit {r.returncode})' if r.returncode else ''
+        rows.append([f'`{w.name}`', f'{count}{failed}', by])
+    table(['command', 'notifications', ''], rows)
+
+
+# ---- sizes ----
+
+def status_kb(pid, field):
+    for line in pathlib.Path(f'/proc/{pid}/status').read_text().splitlines():
+        if line.startswith(field + ':'):
+            return int(line.split()[1])
+    return 0
+
+
+def ticks(pid):
+    fields = pathlib.Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def children(pid):
+    return [int(p) for p in pathlib.Path(f'/proc/{pid}/task/{pid}/children').read_text().split()]
+
+
+def idle(bench, words, seconds):
+    with subprocess.Popen([*bench.sandlock(*words), 'sleep', str(seconds + 2)]) as p:
+        time.sleep(1)
+        pids = [p.pid, *children(p.pid)]
+        before = sum(map(ticks, pids))
+        time.sleep(seconds)
+        used = sum(map(ticks, pids)) - before
+        rss, threads = status_kb(p.pid, 'VmRSS'), status_kb(p.pid, 'Threads')
+        p.terminate()
+    return rss, threads, used
+
+
+def section_sizes(bench):
+    title('Sizes')
+    rows = [['command, stripped', f'{bench.sandlock_bin.stat().st_size / 1000:.0f} kB']]
+    for words in ([], ['--fs-deny', '/etc/shadow'], ['--name', 'box']):
+        rss, threads, used = idle(bench, words, 5)
+        label = ' '.join(words) or 'default policy'
+        rows.append([f'supervisor, idle, {label}',
+                     f'{rss} kB resident, {threads} thread(s), {used} of {5 * CLOCK} ticks in 5 s'])
+    table(['what', 'size'], rows)
+
+
+SECTIONS = {
+    'start': section_start,
+    'micro': section_micro,
+    'floors': section_floors,
+    'workloads': section_workloads,
+    'notifications': section_notifications,
+    'sizes': section_sizes,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(prog='./dev bench', description=__doc__.splitlines()[0])
+    parser.add_argument('--build', default=ROOT / 'build', help='build directory')
+    parser.add_argument('--rounds', type=int, default=7, help='each measurement so many times')
+    parser.add_argument('--only', action='append', choices=SECTIONS, help='this section (repeat)')
+    parser.add_argument('--against', metavar='PREFIX',
+                        help='start another sandbox as well: its words in front of the command')
+    options = parser.parse_args()
+    bench = Bench(options)
+    try:
+        u = os.uname()
+        print(f'{os.cpu_count()} cores, Linux {u.release} {u.machine}, '
+              f'load {os.getloadavg()[0]:.1f} at the start, uid {os.geteuid()}; command: '
+              f'`./dev bench {shlex.join(sys.argv[1:])}`')
+        for name, section in SECTIONS.items():
+            if not options.only or name in options.only:
+                section(bench)
+    finally:
+        shutil.rmtree(bench.work, ignore_errors=True)
+
+
+if __name__ == '__main__':
+    main()

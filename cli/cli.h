@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the commands share: exit codes, messages, output. The main thread of the program.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/error.h"
+
+enum cli_exit {
+    EXIT_WRONG_USAGE = 2,
+    EXIT_TIMED_OUT = 124,
+    EXIT_OWN_FAILURE = 125,
+    EXIT_NOT_EXECUTABLE = 126,
+    EXIT_NOT_FOUND = 127,
+    EXIT_SIGNAL_BASE = 128,
+};
+
+/* One file a command. argv is NULL-terminated and begins behind the command's name. */
+int cli_run(char *const *argv);
+int cli_check(char *const *argv);
+
+/* `sandlock: WHERE: MESSAGE` on stderr, one line whatever the bytes; returns the exit code. */
+int cli_fail(const struct error *err);
+/* `sandlock: ...` on stderr, one line. */
+void cli_note(const char *fmt, ...) _printf_(1, 2);
+/* All of b on stdout: 0, or an exit code after saying why not. */
+int cli_print(struct buf *b);
+int cli_print_version(void);
+
+struct option;
+enum cli_command { COMMAND_RUN = 0, COMMAND_CHECK, COMMAND_TOP };
+/* The help of a command, made from its option table; on stdout. */
+int cli_help(enum cli_command c);

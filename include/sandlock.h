@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sandlock: run untrusted programs confined by Landlock, seccomp-bpf and seccomp user notification.
+ *
+ * Conventions: opaque handles are made and freed by their own functions; every _free accepts NULL.
+ * `char *` results are the caller's, to be freed with sandlock_string_free(); `const uint8_t *`
+ * results live as long as the object they come from. Builder setters return the builder so that
+ * calls chain; the first error is kept and reported by sandlock_sandbox_build(). NULL handles never
+ * crash: integers answer -1 (lengths and booleans 0), pointers NULL. A policy object is immutable,
+ * may be shared by threads and must outlive its runs; a handle belongs to one thread at a time,
+ * sandlock_handle_kill() excepted.
+ *
+ * This header declares what this version implements; functions of features that are not built yet
+ * are absent rather than stubs.
+ */
+#ifndef SANDLOCK_H
+#define SANDLOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct sandlock_builder_t sandlock_builder_t; /* a policy being written */
+typedef struct sandlock_sandbox_t sandlock_sandbox_t; /* a policy, immutable */
+typedef struct sandlock_handle_t sandlock_handle_t;   /* one run */
+typedef struct sandlock_result_t sandlock_result_t;   /* how a run ended */
+
+/* 32-bit unsigned in the ABI. */
+typedef enum sandlock_exit_reason {
+    SANDLOCK_EXIT_REASON_EXITED = 0,
+    SANDLOCK_EXIT_REASON_SIGNALED = 1,
+    SANDLOCK_EXIT_REASON_KILLED = 2, /* by SIGKILL */
+    SANDLOCK_EXIT_REASON_TIMEOUT = 3,
+} sandlock_exit_reason;
+
+/* ---- policy ---- */
+
+/* NULL when out of memory. The default policy grants nothing. */
+sandlock_builder_t *sandlock_sandbox_builder_new(void);
+/* Readable (and executable) tree, readable and writable tree, neither even inside a granted tree. */
+sandlock_builder_t *sandlock_sandbox_builder_fs_read(sandlock_builder_t *b, const char *path);
+sandlock_builder_t *sandlock_sandbox_builder_fs_write(sandlock_builder_t *b, const char *path);
+sandlock_builder_t *sandlock_sandbox_builder_fs_deny(sandlock_builder_t *b, const char *path);
+/* Absolute working directory of the command. */
+sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
+/* TCP ports that may be connected to (":443", ":80,8000-8010") and bound ("8080", "*"). */
+sandlock_builder_t *sandlock_sandbox_builder_net_allow(sandlock_builder_t *b, const char *spec);
+sandlock_builder_t *sandlock_sandbox_builder_net_allow_bind(sandlock_builder_t *b,
+                                                            const char *spec);
+/* Start from PATH, HOME, USER, TERM, LANG only; variables set on top of what is inherited. */
+sandlock_builder_t *sandlock_sandbox_builder_clean_env(sandlock_builder_t *b, bool v);
+sandlock_builder_t *sandlock_sandbox_builder_env_var(sandlock_builder_t *b, const char *key,
+                                                     const char *value);
+/* Identity in a user namespace. */
+sandlock_builder_t *sandlock_sandbox_builder_user(sandlock_builder_t *b, uint32_t uid,
+                                                  uint32_t gid);
+/* Soft and hard RLIMIT_NOFILE, only ever lowered. */
+sandlock_builder_t *sandlock_sandbox_builder_max_open_files(sandlock_builder_t *b, unsigned int n);
+sandlock_builder_t *sandlock_sandbox_builder_cpu_cores(sandlock_builder_t *b, const uint32_t *cores,
+                                                       uint32_t len);
+/* Visible GPUs; len 0: all. */
+sandlock_builder_t *sandlock_sandbox_builder_gpu_devices(sandlock_builder_t *b,
+                                                         const uint32_t *devices, uint32_t len);
+sandlock_builder_t *sandlock_sandbox_builder_no_randomize_memory(sandlock_builder_t *b, bool v);
+sandlock_builder_t *sandlock_sandbox_builder_no_huge_pages(sandlock_builder_t *b, bool v);
+sandlock_builder_t *sandlock_sandbox_builder_no_coredump(sandlock_builder_t *b, bool v);
+/* Names of system calls or groups, separated by commas. */
+sandlock_builder_t *sandlock_sandbox_builder_extra_deny_syscalls(sandlock_builder_t *b,
+                                                                 const char *names);
+sandlock_builder_t *sandlock_sandbox_builder_extra_allow_syscalls(sandlock_builder_t *b,
+                                                                  const char *names);
+/* Protections: 0 fs-refer, 1 fs-truncate, 2 net-tcp, 3 fs-ioctl-dev, 4 signal-scope,
+ * 5 abstract-unix-socket-scope. Skipped when the kernel lacks it; never used. */
+sandlock_builder_t *sandlock_sandbox_builder_allow_degraded(sandlock_builder_t *b,
+                                                            uint32_t protection);
+sandlock_builder_t *sandlock_sandbox_builder_disable(sandlock_builder_t *b, uint32_t protection);
+/* Landlock ABI that a protection needs, 0 for an unknown number. */
+uint32_t sandlock_protection_min_abi(uint32_t protection);
+
+/* Validates the whole and consumes the builder, also on failure. NULL on error: *err (if not NULL)
+ * gets a negative errno, *err_msg (if not NULL) a message that names the field. */
+sandlock_sandbox_t *sandlock_sandbox_build(sandlock_builder_t *b, int *err, char **err_msg);
+void sandlock_sandbox_free(sandlock_sandbox_t *p);
+
+/* Number of a system call on this machine, by kernel name or alias; -1 when it has none. */
+int64_t sandlock_syscall_nr(const char *name);
+
+/* ---- running ---- */
+
+/* `name`: instance and host name inside, or NULL. argv need not be NULL-terminated: argc counts.
+ * Captured: stdin inherited, stdout and stderr collected. NULL when the command never started; a
+ * command that cannot be executed gives a result with code 126 or 127. */
+sandlock_result_t *sandlock_run(const sandlock_sandbox_t *policy, const char *name,
+                                const char *const *argv, unsigned int argc);
+/* All streams inherited. The exit code: the command's own, 128+n, 124, 125, 126, 127. */
+int sandlock_run_interactive(const sandlock_sandbox_t *policy, const char *name,
+                             const char *const *argv, unsigned int argc);
+/* Everything installed, the command parked; streams inherited, or stdout and stderr collected by
+ * sandlock_handle_wait(). NULL on failure. */
+sandlock_handle_t *sandlock_create(const sandlock_sandbox_t *policy, const char *name,
+                                   const char *const *argv, unsigned int argc);
+sandlock_handle_t *sandlock_create_for_run(const sandlock_sandbox_t *policy, const char *name,
+                                           const char *const *argv, unsigned int argc);
+/* Created and started. Modes: 0 inherit, 1 piped, 2 null. The piped ends become the caller's through
+ * the out parameters; a NULL out parameter leaves that end to the handle. */
+sandlock_handle_t *sandlock_popen(const sandlock_sandbox_t *policy, const char *name,
+                                  const char *const *argv, unsigned int argc, uint32_t stdin_mode,
+                                  uint32_t stdout_mode, uint32_t stderr_mode, int *out_stdin_fd,
+                                  int *out_stdout_fd, int *out_stderr_fd);
+/* Releases the command; returns when exec has succeeded (0) or failed (negative errno). */
+int sandlock_start(sandlock_handle_t *h);
+int32_t sandlock_handle_pid(const sandlock_handle_t *h);
+/* Ends the whole process tree. Idempotent, from any thread. */
+int sandlock_handle_kill(sandlock_handle_t *h);
+/* Waits until every process of the sandbox is dead; repeated calls give the same answer. With a
+ * timeout (milliseconds, 0: none) the sandbox is killed when it expires. */
+sandlock_result_t *sandlock_handle_wait(sandlock_handle_t *h);
+sandlock_result_t *sandlock_handle_wait_timeout(sandlock_handle_t *h, uint64_t timeout_ms);
+/* Kills what still runs. */
+void sandlock_handle_free(sandlock_handle_t *h);
+
+/* ---- results ---- */
+
+int sandlock_result_exit_code(const sandlock_result_t *r); /* -1 when there is none */
+sandlock_exit_reason sandlock_result_reason(const sandlock_result_t *r);
+int sandlock_result_signal(const sandlock_result_t *r); /* 0: none */
+bool sandlock_result_success(const sandlock_result_t *r);
+char *sandlock_result_stdout(const sandlock_result_t *r);
+char *sandlock_result_stderr(const sandlock_result_t *r);
+const uint8_t *sandlock_result_stdout_bytes(const sandlock_result_t *r, uintptr_t *len);
+const uint8_t *sandlock_result_stderr_bytes(const sandlock_result_t *r, uintptr_t *len);
+void sandlock_result_free(sandlock_result_t *r);
+void sandlock_string_free(char *s);
+
+/* ---- the machine ---- */
+
+int sandlock_landlock_abi_version(void); /* 0: not available */
+int sandlock_min_landlock_abi(void);     /* what a policy without waivers needs */
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One run of one command under one policy: what the CLI and the public API are made of. Blocking
+ * calls belong to one thread at a time; sandbox_kill() may come from any thread or signal handler.
+ */
+#pragma once
+
+#include <sys/resource.h>
+
+#include "base/buf.h"
+#include "launch/launch.h"
+#include "policy/policy.h"
+
+enum exit_reason { REASON_EXITED = 0, REASON_SIGNALED = 1, REASON_KILLED = 2, REASON_TIMEOUT = 3 };
+
+struct run_stats {
+    uint64_t notifications;        /* all of them */
+    uint64_t by_op[CALL_OP_COUNT]; /* per operation */
+    uint64_t denied;               /* refused by mediation */
+    uint64_t continued, injected;
+    struct rusage usage;
+};
+
+struct run_result {
+    enum exit_reason reason;
+    int code;   /* exit code, or -1 */
+    int signal; /* 0 when it exited */
+    struct run_stats stats;
+    struct buf out[2]; /* captured stdout, stderr when piped */
+};
+void run_result_fini(struct run_result *r);
+
+struct sandbox_options {
+    const char *const *argv;
+    enum stdio_mode stdio[3];
+    bool capture;     /* drain piped stdout and stderr into the result */
+    bool own_process; /* the CLI: the process exists for this run. Signals are passed on to the
+                          command, the terminal is handed over, job control works, receivers start
+                          at the first notification, sandbox_wait() follows sandbox_start(), the
+                          command may run from sandbox_create() on, and the end of the process
+                          frees what is left */
+    int explain_fd;   /* lines of --explain go here; -1: stderr */
+};
+
+struct sandbox;
+
+/* Builds the plan, creates the parked child. *err names what failed; nothing remains then. */
+int sandbox_create(const struct policy *p, const struct sandbox_options *o, struct sandbox **ret,
+                   struct error *err);
+/* Releases the command; returns when exec succeeded, or fails with ERROR_NOTFOUND / ERROR_NOEXEC. */
+int sandbox_start(struct sandbox *s, struct error *err);
+/* Waits for the end (or the policy's timeout) and fills *ret; every member is dead or, with linger,
+ * ended by itself. timeout_ns adds a bound of the caller's: 0 none; on expiry the sandbox is killed
+ * and the reason is REASON_TIMEOUT. */
+int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret, struct error *err);
+int sandbox_kill(struct sandbox *s);
+/* Our end of a piped stream becomes the caller's; -1 when it is not piped or was taken. */
+int sandbox_take_stream(struct sandbox *s, int i);
+pid_t sandbox_pid(const struct sandbox *s);
+const struct plan *sandbox_plan(const struct sandbox *s);
+void sandbox_free(struct sandbox *s);
+
+/* --no-supervisor: confines the calling process and executes argv; returns only on failure. */
+int sandbox_exec(const struct policy *p, const char *const *argv, struct error *err);
+/* Environment a command gets under the policy (caller frees); NULL when out of memory. */
+char **sandbox_environment(const struct policy *p);

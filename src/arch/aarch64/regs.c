@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Registers of a ptrace-stopped aarch64 task. Runs in the thread that traces; the values are
+ * the tracee's and hostile.
+ *
+ * A task stopped in an interrupted call (A-33): the kernel has already put pc back onto `svc` and
+ * restored x0 before the tracer sees it, and NT_ARM_SYSTEM_CALL, the number at the entry
+ * of a call, is -1 again: the number is what x8 still holds.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <sys/ptrace.h>
+
+#include "arch/arch.h"
+#include "arch/generic/regs.h"
+
+#ifndef NT_ARM_SYSTEM_CALL
+#define NT_ARM_SYSTEM_CALL 0x404
+#endif
+
+/* Positions in NT_PRSTATUS: x0-x30, sp, pc, pstate (struct user_pt_regs of the kernel). */
+enum {
+    R_X0 = 0,
+    R_X8 = 8,
+    R_SP = 31,
+    R_PC = 32,
+    R_COUNT = 34,
+};
+_Static_assert(R_COUNT * 8 <= ARCH_REGS_MAX, "bound");
+
+const unsigned arch_syscall_insn_len = 4; /* d4000001 */
+
+int arch_regs_get(pid_t tid, struct arch_regs *ret)
+{
+    struct arch_regs regs = {.size = R_COUNT * 8};
+    int r = generic_regset_get(tid, NT_PRSTATUS, regs.r, regs.size);
+
+    if (r < 0)
+        return r;
+    *ret = regs;
+    return 0;
+}
+
+uint64_t arch_regs_pc(const struct arch_regs *r)
+{
+    return r->r[R_PC];
+}
+
+void arch_regs_set_pc(struct arch_regs *r, uint64_t pc)
+{
+    r->r[R_PC] = pc;
+}
+
+uint64_t arch_regs_sp(const struct arch_regs *r)
+{
+    return r->r[R_SP];
+}
+
+/* The result and the first argument share x0: after the call only the result is left. */
+uint64_t arch_regs_result(const struct arch_regs *r)
+{
+    return r->r[R_X0];
+}
+
+void arch_regs_set_result(struct arch_regs *r, uint64_t v)
+{
+    r->r[R_X0] = v;
+}
+
+uint64_t arch_regs_arg(const struct arch_regs *r, unsigned i)
+{
+    return i < 6 ? r->r[R_X0 + i] : 0;
+}
+
+void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v)
+{
+    if (i < 6)
+        r->r[R_X0 + i] = v;
+}
+
+/*
+ * True when the task will (again) execute `svc #0` at pc. At the stop of an interrupted call the
+ * kernel has forgotten the number and rewound pc, so that nothing but this tells such a task.
+ */
+static bool at_svc(pid_t tid, uint64_t pc)
+{
+    long word;
+
+    errno = 0;
+    word = ptrace(PTRACE_PEEKTEXT, tid, (void *)(uintptr_t)pc, NULL);
+    return errno == 0 && (uint32_t)word == 0xd4000001;
+}
+
+int arch_regs_number(pid_t tid, const struct arch_regs *r, int64_t *ret_nr)
+{
+    int32_t nr;
+    int ret = generic_regset_get(tid, NT_ARM_SYSTEM_CALL, &nr, sizeof(nr));
+
+    if (ret < 0)
+        return ret;
+    if (nr == -1 && at_svc(tid, r->r[R_PC]))
+        nr = (int32_t)r->r[R_X8];
+    *ret_nr = nr;
+    return 0;
+}
+
+int arch_regs_set_number(pid_t tid, struct arch_regs *r, int64_t nr)
+{
+    int32_t old, v = (int32_t)nr;
+    struct arch_regs now;
+    int ret = generic_regset_get(tid, NT_ARM_SYSTEM_CALL, &old, sizeof(old));
+
+    if (ret == 0)
+        ret = arch_regs_get(tid, &now);
+    if (ret < 0)
+        return ret;
+    if (v != nr)
+        return -EINVAL;
+    if (old != -1 || !at_svc(tid, now.r[R_PC]))
+        return generic_regset_set(tid, NT_ARM_SYSTEM_CALL, &v, sizeof(v));
+    /* Interrupted: what happens next is in pc and x8. -1 steps over the call. */
+    if (nr == -1)
+        now.r[R_PC] += arch_syscall_insn_len;
+    else
+        now.r[R_X8] = (uint32_t)v;
+    ret = arch_regs_set(tid, &now);
+    if (ret == 0) {
+        r->r[R_PC] = now.r[R_PC];
+        r->r[R_X8] = now.r[R_X8];
+    }
+    return ret;
+}

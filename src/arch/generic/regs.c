@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Register sets by PTRACE_GETREGSET/SETREGSET (A-30). Runs in the thread that traces; what the sets
+ * contain is the tracee's and hostile, their sizes are checked here.
+ */
+#include "arch/generic/regs.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+
+#include "arch/arch.h"
+
+int generic_regset_get(pid_t tid, int type, void *buf, size_t size)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = size};
+
+    if (ptrace(PTRACE_GETREGSET, tid, (void *)(uintptr_t)type, &iov) < 0)
+        return errno == EINVAL ? -ENODATA : -errno;
+    return iov.iov_len == size ? 0 : -EPROTO;
+}
+
+int generic_regset_set(pid_t tid, int type, const void *buf, size_t size)
+{
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)buf, .iov_len = size};
+
+    if (ptrace(PTRACE_SETREGSET, tid, (void *)(uintptr_t)type, &iov) < 0)
+        return errno == EINVAL ? -ENODATA : -errno;
+    return iov.iov_len == size ? 0 : -EPROTO;
+}
+
+int arch_regs_set(pid_t tid, const struct arch_regs *regs)
+{
+    if (regs->size == 0 || regs->size > sizeof(regs->r))
+        return -EINVAL;
+    return generic_regset_set(tid, NT_PRSTATUS, regs->r, regs->size);
+}

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * General registers of a ptrace-stopped x86_64 task. Runs in the thread that traces; the values are
+ * the tracee's and hostile.
+ *
+ * A task stopped in an interrupted call (A-33): rip is behind `syscall`, rax holds -ERESTART*, and
+ * orig_rax the number. The kernel restarts the call when the stop ends unless orig_rax is negative.
+ */
+#include <elf.h>
+
+#include "arch/arch.h"
+#include "arch/generic/regs.h"
+
+/* Positions in NT_PRSTATUS: 27 words (struct user_regs_struct of the kernel). */
+enum {
+    R_R10 = 7,
+    R_R9 = 8,
+    R_R8 = 9,
+    R_RAX = 10,
+    R_RDX = 12,
+    R_RSI = 13,
+    R_RDI = 14,
+    R_ORIG_RAX = 15,
+    R_RIP = 16,
+    R_RSP = 19,
+    R_COUNT = 27,
+};
+_Static_assert(R_COUNT * 8 <= ARCH_REGS_MAX, "bound");
+
+static const uint8_t arg_reg[6] = {R_RDI, R_RSI, R_RDX, R_R10, R_R8, R_R9};
+
+const unsigned arch_syscall_insn_len = 2; /* 0f 05 */
+
+int arch_regs_get(pid_t tid, struct arch_regs *ret)
+{
+    struct arch_regs regs = {.size = R_COUNT * 8};
+    int r = generic_regset_get(tid, NT_PRSTATUS, regs.r, regs.size);
+
+    if (r < 0)
+        return r;
+    *ret = regs;
+    return 0;
+}
+
+uint64_t arch_regs_pc(const struct arch_regs *r)
+{
+    return r->r[R_RIP];
+}
+
+void arch_regs_set_pc(struct arch_regs *r, uint64_t pc)
+{
+    r->r[R_RIP] = pc;
+}
+
+uint64_t arch_regs_sp(const struct arch_regs *r)
+{
+    return r->r[R_RSP];
+}
+
+uint64_t arch_regs_result(const struct arch_regs *r)
+{
+    return r->r[R_RAX];
+}
+
+void arch_regs_set_result(struct arch_regs *r, uint64_t v)
+{
+    r->r[R_RAX] = v;
+}
+
+uint64_t arch_regs_arg(const struct arch_regs *r, unsigned i)
+{
+    return i < 6 ? r->r[arg_reg[i]] : 0;
+}
+
+void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v)
+{
+    if (i < 6)
+        r->r[arg_reg[i]] = v;
+}
+
+int arch_regs_number(pid_t tid, const struct arch_regs *r, int64_t *ret_nr)
+{
+    (void)tid;
+    *ret_nr = (int64_t)r->r[R_ORIG_RAX];
+    return 0;
+}
+
+int arch_regs_set_number(pid_t tid, struct arch_regs *r, int64_t nr)
+{
+    struct arch_regs now;
+    int ret = arch_regs_get(tid, &now);
+
+    if (ret < 0)
+        return ret;
+    /* Takes effect at once, as on aarch64, and stays in r for a later arch_regs_set(). */
+    now.r[R_ORIG_RAX] = (uint64_t)nr;
+    ret = arch_regs_set(tid, &now);
+    if (ret == 0)
+        r->r[R_ORIG_RAX] = (uint64_t)nr;
+    return ret;
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* NULL-terminated vectors of owned strings: environments, argument lists, path lists. */
+#pragma once
+
+#include "base/util.h"
+
+struct strv {
+    char **v; /* NULL-terminated once anything was added; NULL when empty */
+    size_t n;
+};
+
+void strv_fini(struct strv *s);
+/* Copies str. 0 or -ENOMEM. */
+int strv_add(struct strv *s, const char *str);
+/* Takes ownership of str, also on failure. */
+int strv_take(struct strv *s, char *str);
+bool strv_has(const struct strv *s, const char *str);

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The judge and the steps that every operation on behalf begins with. Receiver threads; paths are
+ * the child's, everything decided here is about descriptors.
+ */
+#include "fs/behalf.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "fs/deny.h"
+#include "fs/fs.h"
+#include "fs/procfs.h"
+#include "fs/procview.h"
+
+static struct deny *behalf_deny(const struct request *r)
+{
+    return supervisor_state(r->sup, &fs_deny_feature);
+}
+
+static const struct procview *behalf_procview(const struct request *r)
+{
+    return supervisor_state(r->sup, &fs_procview_feature);
+}
+
+static int behalf_denied(const struct request *r, const char *path)
+{
+    request_explain(r, path, EACCES, "--fs-deny", "remove the path from --fs-deny");
+    return -EACCES;
+}
+
+/* The receivers may read all of /proc, for their own book-keeping; the command only what was
+ * granted. So nothing on a procfs is opened for it unless proc-view, which knows the grants, says
+ * yes. */
+static int behalf_judge_proc(const struct request *r, const struct resolved *o, enum judge_for what,
+                             const char *path)
+{
+    const struct procview *v = behalf_procview(r);
+    int e;
+
+    if (v) {
+        e = procview_judge(r, v, o->fd, &o->id, o->on_proc, what == JUDGE_OPEN);
+        if (e < 0)
+            request_explain(r, path, -e, "virtual /proc",
+                            "processes outside the sandbox and host secrets are never shown");
+        return e;
+    }
+    if (o->on_proc && what == JUDGE_OPEN) {
+        request_explain(r, path, EACCES, "no read grant", "add --fs-read /proc");
+        return -EACCES;
+    }
+    return 0;
+}
+
+int behalf_judge(const struct request *r, const struct resolved *o, enum judge_for what,
+                 const char *path)
+{
+    struct deny *d = behalf_deny(r);
+
+    if (d && deny_object(d, o->fd, &o->id, o->parent_fd, o->name))
+        return behalf_denied(r, path);
+    return behalf_judge_proc(r, o, what, path);
+}
+
+/* Is the directory one in which nothing may be seen? */
+static int behalf_judge_dir(const struct request *r, int dir_fd, const char *path)
+{
+    struct resolved dir = RESOLVED_INIT;
+    int e;
+
+    dir.fd = dir_fd; /* borrowed */
+    e = sys_identify(dir_fd, &dir.id);
+    if (e < 0)
+        return e;
+    if (major(dir.id.dev) == 0)
+        dir.on_proc = procfs_is(dir_fd, &dir.id);
+    return behalf_judge(r, &dir, JUDGE_LOOK, path);
+}
+
+int behalf_judge_name(const struct request *r, const struct resolved *o, const char *path)
+{
+    struct deny *d = behalf_deny(r);
+
+    if (d && o->parent_fd >= 0 && o->name[0] && deny_name(d, o->parent_fd, o->name))
+        return behalf_denied(r, path);
+    return o->parent_fd >= 0 && behalf_procview(r) ? behalf_judge_dir(r, o->parent_fd, path) : 0;
+}
+
+static int behalf_judge_entry(const struct request *r, const struct resolved *o, bool moves,
+                              const char *path)
+{
+    struct deny *d = behalf_deny(r);
+    int e;
+
+    if (o->fd >= 0) {
+        e = behalf_judge(r, o, JUDGE_LOOK, path);
+        if (e < 0)
+            return e;
+        /* ".", ".." and "/" can be neither: the kernel says so. */
+        if (d && S_ISDIR(o->id.mode) && !o->dots[0] &&
+            (moves ? deny_is_above(d, o->fd) : deny_keeps(d, &o->id)))
+            return behalf_denied(r, path);
+    }
+    return behalf_judge_name(r, o, path);
+}
+
+int behalf_judge_move(const struct request *r, const struct resolved *o, const char *path)
+{
+    return behalf_judge_entry(r, o, true, path);
+}
+
+int behalf_judge_remove(const struct request *r, const struct resolved *o, const char *path)
+{
+    return behalf_judge_entry(r, o, false, path);
+}
+
+static int target_finish(const struct request *r, int e, struct target *t)
+{
+    int refused;
+
+    if (!request_alive(r))
+        return -ESRCH;
+    if (e == 0 || t->at.parent_fd < 0)
+        return e;
+    refused = behalf_judge_dir(r, t->at.parent_fd, t->path);
+    return refused < 0 ? refused : e;
+}
+
+int target_resolve(const struct request *r, int dirfd, child_addr path, unsigned walk,
+                   struct target *ret)
+{
+    return target_finish(r, resolve_child_path(r, dirfd, path, walk, ret->path, &ret->at), ret);
+}
+
+int target_judge(const struct request *r, int dirfd, child_addr path, unsigned walk,
+                 enum judge_for what, struct target *ret)
+{
+    int e = target_resolve(r, dirfd, path, walk, ret);
+
+    return e < 0 ? e : behalf_judge(r, &ret->at, what, ret->path);
+}
+
+int target_again(const struct request *r, int dirfd, unsigned walk, struct target *t)
+{
+    resolved_fini(&t->at);
+    return target_finish(r, resolve_path(r, dirfd, t->path, walk, &t->at), t);
+}
+
+int target_entry(const struct target *t, char name[ENTRY_NAME_MAX])
+{
+    size_t n = strlen(t->at.name);
+
+    if (t->at.dots[0]) {
+        memcpy(name, t->at.dots, sizeof(t->at.dots));
+        return t->at.parent_fd;
+    }
+    memcpy(name, t->at.name, n + 1);
+    if (t->at.trailing_slash)
+        memcpy(name + n, "/", 2);
+    return t->at.parent_fd;
+}
+
+int behalf_umask(const struct request *r)
+{
+    pid_t tgid;
+    mode_t mask;
+    int e = request_status(r, &tgid, &mask);
+
+    if (e < 0)
+        return e;
+    if (!request_alive(r))
+        return -ESRCH;
+    umask(mask);
+    return 0;
+}
+
+bool fs_deny_covers(const struct request *r, int fd, int parent_fd, const char *name)
+{
+    struct deny *d = behalf_deny(r);
+    struct sys_ident id;
+
+    if (!d)
+        return false;
+    if (fd < 0)
+        return parent_fd < 0 || !name || deny_name(d, parent_fd, name);
+    if (sys_identify(fd, &id) < 0)
+        return true;
+    return deny_object(d, fd, &id, parent_fd, name);
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * exec under fs-deny and proc-view. Receiver threads. The path is hostile and may change after it was
+ * judged; with denies the loaded program is compared again at the exec event (exec_guard.c).
+ */
+#include <elf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fs/behalf.h"
+#include "fs/deny.h"
+#include "fs/exec_guard.h"
+#include "fs/fs.h"
+
+#define EXEC_CHECK 0x10000u /* AT_EXECVE_CHECK, 6.14 */
+#define EXEC_MAPS_MAX 16384
+
+static bool exec_covers(const struct request *r, const char *path)
+{
+    _cleanup_close_ int fd = sys_open_path(AT_FDCWD, path, 0);
+
+    return fd < 0 || fs_deny_covers(r, fd, -1, NULL);
+}
+
+static bool exec_read_maps(pid_t pid, char buf[EXEC_MAPS_MAX])
+{
+    char path[64];
+    size_t n = 0;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    for (ssize_t got; n < EXEC_MAPS_MAX - 1; n += (size_t)got) {
+        got = read(fd, buf + n, EXEC_MAPS_MAX - 1 - n);
+        if (got <= 0)
+            break;
+    }
+    util_close(fd);
+    buf[n] = '\0';
+    return n > 0;
+}
+
+/* The program interpreter (ld.so) is opened by the kernel while it loads the program: nothing of it
+ * is notified. At the event it is mapped, and nothing but it and the program is. */
+static bool exec_maps_denied(const struct request *r, pid_t pid)
+{
+    char buf[EXEC_MAPS_MAX], *line, *save = NULL;
+
+    if (!exec_read_maps(pid, buf))
+        return true;
+    for (line = strtok_r(buf, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        const char *file = strchr(line, '/');
+        size_t len = file ? strlen(file) : 0;
+
+        /* An unlinked program (memfd) has no place; the program itself was compared already. */
+        if (!file || (len > 10 && strcmp(file + len - 10, " (deleted)") == 0))
+            continue;
+        if (!strchr(file, '\\') && exec_covers(r, file))
+            return true;
+    }
+    return false;
+}
+
+/* binfmt_misc may hand the file that was executed to its interpreter as an open descriptor. */
+static bool exec_descriptor_denied(const struct request *r, pid_t pid)
+{
+    char path[64];
+    uint64_t v[2];
+    bool denied = false;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/auxv", (int)pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return true;
+    while (!denied && read(fd, v, sizeof(v)) == (ssize_t)sizeof(v) && v[0] != AT_NULL) {
+        if (v[0] != AT_EXECFD)
+            continue;
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)pid, (int)v[1]);
+        denied = exec_covers(r, path);
+    }
+    util_close(fd);
+    return denied;
+}
+
+/* A script counts as its interpreter here: the kernel read the script's first line only. Its path
+ * was judged before; should it have been exchanged since, the interpreter opens the denied file by
+ * a call of its own, which is judged like any other. */
+static int exec_check(const struct request *r, pid_t pid, void *arg)
+{
+    const char *subject = arg;
+    char path[64];
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
+    if (!exec_covers(r, path) && !exec_maps_denied(r, pid) && !exec_descriptor_denied(r, pid))
+        return 0;
+    request_explain(r, subject, EACCES, "--fs-deny", "the denied program was killed");
+    return -EACCES;
+}
+
+struct verdict behalf_exec(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    uint32_t flags = call_u32(&r->call, 4);
+    unsigned walk = (flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) |
+                    (flags & AT_EMPTY_PATH ? WALK_EMPTY_OK : 0);
+    int e;
+
+    if (flags & ~(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | EXEC_CHECK))
+        return verdict_errno(EINVAL);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), walk, JUDGE_LOOK, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    if (supervisor_state(r->sup, &fs_deny_feature))
+        return exec_guard_run(r, exec_check, t.path);
+    return verdict_continue("Landlock checks what is executed at its real place, and refuses the "
+                            "links of processes outside; only granted programs can be named");
+}

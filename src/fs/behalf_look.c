@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Questions about objects, answered on behalf: stat, statx, access, readlink, statfs, reading of
+ * xattrs and file attributes; chdir and inotify watches. Receiver threads. Lengths come from the
+ * child and are bounded before anything is allocated.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "fs/behalf.h"
+#include "fs/ids.h"
+#include "fs/procfs.h"
+
+#define LOOK_STAT_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | 0x6000u)
+#define LOOK_SYNC_FLAGS 0x6000u /* AT_STATX_SYNC_TYPE */
+#define LOOK_STATX_UID 20u      /* offset of stx_uid in struct statx, stx_gid behind it */
+#define LOOK_XATTR_MAX 65536u   /* XATTR_SIZE_MAX, XATTR_LIST_MAX */
+#define LOOK_XATTR_NAME 256     /* XATTR_NAME_MAX and its NUL */
+#define LOOK_ATTR_MIN 24u       /* FILE_ATTR_SIZE_VER0 */
+#define LOOK_ATTR_MAX 4096u
+
+static unsigned look_walk(uint32_t at_flags)
+{
+    return (at_flags & AT_SYMLINK_NOFOLLOW ? 0 : WALK_FOLLOW) |
+           (at_flags & AT_EMPTY_PATH ? WALK_EMPTY_OK : 0);
+}
+
+/* A descriptor's own attributes are readable by fstat(2) without anybody being asked, so the empty
+ * path is not judged: it would only break inherited descriptors. */
+static int look_stat_target(struct request *r, uint32_t flags, struct target *t)
+{
+    int e = target_resolve(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(flags), t);
+
+    if (e < 0 || !t->path[0])
+        return e;
+    return behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
+}
+
+struct verdict behalf_stat(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    uint32_t flags = call_u32(&r->call, 3);
+    uint8_t out[ARCH_STAT_MAX];
+    struct stat st;
+    int e;
+
+    if (flags & ~LOOK_STAT_FLAGS)
+        return verdict_errno(EINVAL);
+    e = look_stat_target(r, flags, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    if (fstat(t.at.fd, &st) < 0)
+        return verdict_errno(errno);
+    ids_show(supervisor_policy(r->sup), &st);
+    size_t n = arch_native()->encode_stat(&st, out);
+    return verdict_result(request_write(r, call_addr(&r->call, 2), out, n));
+}
+
+struct verdict behalf_statx(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    uint32_t flags = call_u32(&r->call, 2), mask = call_u32(&r->call, 3);
+    uint8_t out[SYS_STATX_SIZE];
+    uint32_t ids[2];
+    int e;
+
+    if ((flags & ~LOOK_STAT_FLAGS) || (flags & LOOK_SYNC_FLAGS) == LOOK_SYNC_FLAGS ||
+        (mask & 0x80000000u)) /* STATX__RESERVED */
+        return verdict_errno(EINVAL);
+    e = look_stat_target(r, flags, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    memset(out, 0, sizeof(out));
+    e = sys_statx_fd(t.at.fd, flags & LOOK_SYNC_FLAGS, mask, out);
+    if (e < 0)
+        return verdict_errno(e);
+    memcpy(ids, out + LOOK_STATX_UID, sizeof(ids));
+    ids_show_pair(supervisor_policy(r->sup), &ids[0], &ids[1]);
+    memcpy(out + LOOK_STATX_UID, ids, sizeof(ids));
+    return verdict_result(request_write(r, call_addr(&r->call, 4), out, sizeof(out)));
+}
+
+struct verdict behalf_access(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    uint32_t mode = call_u32(&r->call, 2), flags = call_u32(&r->call, 3);
+    int e;
+
+    if ((mode & ~7u) || (flags & ~(uint32_t)(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)))
+        return verdict_errno(EINVAL);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(flags), JUDGE_LOOK,
+                     &t);
+    if (e < 0)
+        return verdict_errno(e);
+    return verdict_result(sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS)));
+}
+
+/* What the caller would read from the links of procfs that are made for whoever reads them. */
+static ssize_t look_self_link(const struct request *r, const struct target *t, char *buf,
+                              size_t size)
+{
+    struct procfs_place place;
+    pid_t tgid;
+    int n, e;
+
+    if (!t->at.on_proc || procfs_place(t->at.fd, &t->at.id, &place) < 0)
+        return -ENOENT;
+    if (strcmp(place.rest, "self") != 0 && strcmp(place.rest, "thread-self") != 0)
+        return -ENOENT;
+    e = request_status(r, &tgid, NULL);
+    if (e < 0)
+        return e;
+    n = place.rest[0] == 's' ? snprintf(buf, size, "%d", (int)tgid)
+                             : snprintf(buf, size, "%d/task/%d", (int)tgid, (int)r->tid);
+    return n;
+}
+
+struct verdict behalf_readlink(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    int size = call_int(&r->call, 3);
+    char buf[PATH_MAX];
+    ssize_t n;
+    int e;
+
+    if (size <= 0)
+        return verdict_errno(EINVAL);
+    if (r->call.args[1] == 0) /* empty is allowed here, absent is not */
+        return verdict_errno(EFAULT);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), WALK_EMPTY_OK, JUDGE_LOOK,
+                     &t);
+    if (e < 0)
+        return verdict_errno(e);
+    if (!S_ISLNK(t.at.id.mode))
+        return verdict_errno(t.path[0] ? EINVAL : ENOENT);
+    n = look_self_link(r, &t, buf, sizeof(buf));
+    if (n == -ENOENT) {
+        n = readlinkat(t.at.fd, "", buf, sizeof(buf));
+        n = n < 0 ? -errno : n;
+    }
+    if (n < 0)
+        return verdict_errno((int)n);
+    n = MIN(n, size);
+    e = request_write(r, call_addr(&r->call, 2), buf, (size_t)n);
+    return e < 0 ? verdict_errno(e) : verdict_value(n);
+}
+
+struct verdict behalf_statfs(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    uint8_t out[SYS_STATFS_SIZE] = {0};
+    int e = target_judge(r, AT_FDCWD, call_addr(&r->call, 0), WALK_FOLLOW, JUDGE_LOOK, &t);
+
+    if (e == 0)
+        e = sys_statfs_fd(t.at.fd, out);
+    if (e == 0)
+        e = request_write(r, call_addr(&r->call, 1), out, sizeof(out));
+    return verdict_result(e);
+}
+
+/* ---- extended attributes ---- */
+
+/* Where the value goes and how long it may be. */
+static int look_xattr_buffer(struct request *r, child_addr *ret_addr, size_t *ret_size)
+{
+    struct {
+        uint64_t value;
+        uint32_t size, flags;
+    } args;
+    int e;
+
+    if (r->call.variant != VARIANT_STRUCT) {
+        *ret_addr = call_addr(&r->call, 3);
+        *ret_size = (size_t)MIN(r->call.args[4], LOOK_XATTR_MAX);
+        return 0;
+    }
+    if (r->call.args[4] < sizeof(args))
+        return -EINVAL;
+    if (r->call.args[4] != sizeof(args))
+        return -E2BIG; /* longer ones are of kernels to come */
+    e = request_read(r, call_addr(&r->call, 3), &args, sizeof(args));
+    if (e < 0)
+        return e;
+    if (args.flags)
+        return -EINVAL;
+    *ret_addr = (child_addr){args.value};
+    *ret_size = MIN(args.size, LOOK_XATTR_MAX);
+    return 0;
+}
+
+/* n bytes of a result, as getxattr and listxattr report it. */
+static struct verdict look_xattr_answer(struct request *r, ssize_t n, child_addr to,
+                                        const void *buf, size_t size)
+{
+    int e;
+
+    if (n < 0)
+        return verdict_errno(n == -ERANGE && size >= LOOK_XATTR_MAX ? -E2BIG : (int)n);
+    if (size == 0 || n == 0)
+        return verdict_value(n);
+    e = request_write(r, to, buf, (size_t)n);
+    return e < 0 ? verdict_errno(e) : verdict_value(n);
+}
+
+struct verdict behalf_xattr_get(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    _cleanup_free_ void *buf = NULL;
+    char name[LOOK_XATTR_NAME], path[FD_PATH_MAX];
+    child_addr to;
+    size_t size;
+    ssize_t n;
+    int e;
+
+    if (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+        return verdict_errno(EINVAL);
+    e = look_xattr_buffer(r, &to, &size);
+    if (e < 0)
+        return verdict_errno(e);
+    n = request_read_string(r, call_addr(&r->call, 2), name, sizeof(name));
+    if (n <= 0)
+        return verdict_errno(n == 0 || n == -ENAMETOOLONG ? -ERANGE : (int)n);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(r->call.at_flags),
+                     JUDGE_LOOK, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    buf = malloc(size ? size : 1);
+    if (!buf)
+        return verdict_errno(ENOMEM);
+    /* Ends at the descriptor's object, also when that is a link. */
+    fd_path(t.at.fd, path);
+    n = getxattr(path, name, buf, size);
+    return look_xattr_answer(r, n < 0 ? -errno : n, to, buf, size);
+}
+
+struct verdict behalf_xattr_list(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    _cleanup_free_ void *buf = NULL;
+    size_t size = (size_t)MIN(r->call.args[3], LOOK_XATTR_MAX);
+    char path[FD_PATH_MAX];
+    ssize_t n;
+    int e;
+
+    if (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
+        return verdict_errno(EINVAL);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(r->call.at_flags),
+                     JUDGE_LOOK, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    buf = malloc(size ? size : 1);
+    if (!buf)
+        return verdict_errno(ENOMEM);
+    fd_path(t.at.fd, path);
+    n = listxattr(path, buf, size);
+    return look_xattr_answer(r, n < 0 ? -errno : n, call_addr(&r->call, 2), buf, size);
+}
+
+struct verdict behalf_fileattr_get(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    uint8_t buf[LOOK_ATTR_MAX] = {0};
+    uint64_t size = r->call.args[3];
+    uint32_t flags = call_u32(&r->call, 4);
+    char path[FD_PATH_MAX];
+    int e;
+
+    if ((flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) || size < LOOK_ATTR_MIN)
+        return verdict_errno(EINVAL);
+    if (size > LOOK_ATTR_MAX)
+        return verdict_errno(E2BIG);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(flags), JUDGE_LOOK,
+                     &t);
+    if (e < 0)
+        return verdict_errno(e);
+    fd_path(t.at.fd, path);
+    e = sys_file_getattr(path, buf, size);
+    if (e == 0)
+        e = request_write(r, call_addr(&r->call, 2), buf, size);
+    return verdict_result(e);
+}
+
+/* ---- places to stand, places to watch ---- */
+
+struct verdict behalf_chdir(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    int e = target_judge(r, AT_FDCWD, call_addr(&r->call, 0), WALK_FOLLOW | WALK_DIRECTORY,
+                         JUDGE_LOOK, &t);
+
+    if (e < 0)
+        return verdict_errno(e);
+    return verdict_continue("a working directory gives no access: each later path is resolved from "
+                            "/proc/<tid>/cwd and judged on the object it leads to");
+}
+
+struct verdict behalf_watch(struct request *r)
+{
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    _cleanup_close_ int inotify_fd = -1;
+    uint32_t mask = call_u32(&r->call, 2);
+    char path[FD_PATH_MAX];
+    int e, wd;
+
+    if (!mask)
+        return verdict_errno(EINVAL);
+    inotify_fd = request_fd(r, call_int(&r->call, 0));
+    if (inotify_fd < 0) {
+        e = inotify_fd;
+        inotify_fd = -1;
+        return verdict_errno(e);
+    }
+    e = target_judge(r, AT_FDCWD, call_addr(&r->call, 1), mask & IN_DONT_FOLLOW ? 0 : WALK_FOLLOW,
+                     JUDGE_LOOK, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    fd_path(t.at.fd, path);
+    wd = inotify_add_watch(inotify_fd, path, mask & ~(uint32_t)IN_DONT_FOLLOW);
+    return wd < 0 ? verdict_errno(errno) : verdict_value(wd);
+}

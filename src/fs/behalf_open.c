@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * open, openat, openat2, creat on behalf. Receiver threads (blocking opens: a worker). The object is
+ * found with O_PATH, judged, and only then opened, through the descriptor: no name is looked up
+ * twice. Flags and paths are hostile; flags go to the kernel, which knows them better.
+ */
+#include "fs/behalf.h"
+
+#include <errno.h>
+#include <linux/openat2.h>
+#include <linux/stat.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#include "fs/fs.h"
+#include "fs/procview.h"
+
+#define OPEN_TRIES 8
+#define OPEN_HOW_MIN 24   /* OPEN_HOW_SIZE_VER0 */
+#define OPEN_HOW_MAX 4096 /* the kernel's bound is a page; more than the smallest is never useful */
+
+/* Flags of open(2) that this code knows; openat ignores others, openat2 refuses them. The two octal
+ * values are O_LARGEFILE, which the C library hides, and O_NOFOLLOW: which is which depends on the
+ * machine (A-42), both are known. */
+#define OPEN_KNOWN                                                                          \
+    ((uint64_t)(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | \
+                O_DSYNC | O_SYNC | O_ASYNC | O_DIRECT | 0100000 | 0400000 | O_DIRECTORY |   \
+                O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE))
+#define OPEN_PATH_FLAGS ((uint64_t)(O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC))
+#define OPEN_RESOLVE                                                                   \
+    (RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | \
+     RESOLVE_IN_ROOT | 0x20u /* RESOLVE_CACHED, 5.12 */)
+#define OPEN_CACHED 0x20u
+
+#define OPEN_IS_TMPFILE(f) (((f)&O_TMPFILE) == O_TMPFILE)
+
+/* What was asked for. */
+struct open_call {
+    int dirfd;
+    uint64_t flags;
+    mode_t mode;
+    uint64_t resolve;
+};
+
+/* struct open_how with the size rules of openat2(2): longer is fine when the tail is zero. */
+static int open_read_how(const struct request *r, struct open_call *c)
+{
+    uint8_t buf[OPEN_HOW_MAX];
+    uint64_t size = r->call.args[3], word[3];
+    int e;
+
+    if (size < OPEN_HOW_MIN)
+        return -EINVAL;
+    if (size > OPEN_HOW_MAX)
+        return -E2BIG;
+    e = request_read(r, call_addr(&r->call, 2), buf, size);
+    if (e < 0)
+        return e;
+    for (size_t i = OPEN_HOW_MIN; i < size; i++) {
+        if (buf[i])
+            return -E2BIG;
+    }
+    memcpy(word, buf, sizeof(word));
+    c->flags = word[0];
+    c->resolve = word[2];
+    if ((c->flags & ~OPEN_KNOWN) || (c->resolve & ~(uint64_t)OPEN_RESOLVE) ||
+        (c->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT)) == (RESOLVE_BENEATH | RESOLVE_IN_ROOT))
+        return -EINVAL;
+    if (c->flags & O_CREAT || OPEN_IS_TMPFILE(c->flags) ? (word[1] & ~07777ull) != 0 : word[1] != 0)
+        return -EINVAL;
+    if ((c->flags & O_PATH) && (c->flags & ~OPEN_PATH_FLAGS))
+        return -EINVAL;
+    c->mode = (mode_t)word[1];
+    return 0;
+}
+
+static int open_decode(const struct request *r, struct open_call *c)
+{
+    int e;
+
+    *c = (struct open_call){.dirfd = call_int(&r->call, 0)};
+    if (r->call.form == CALL_openat2) {
+        e = open_read_how(r, c);
+        if (e < 0)
+            return e;
+    } else {
+        c->flags = call_u32(&r->call, 2) & OPEN_KNOWN;
+        c->mode = call_u32(&r->call, 3) & 07777;
+    }
+    if (c->flags & O_PATH) {
+        c->flags &= OPEN_PATH_FLAGS;
+        return 0;
+    }
+    if ((c->flags & O_CREAT) && (c->flags & O_DIRECTORY))
+        return -EINVAL;
+    if (OPEN_IS_TMPFILE(c->flags)) {
+        if ((c->flags & O_ACCMODE) == O_RDONLY)
+            return -EINVAL;
+    } else if (c->flags & O_TMPFILE & ~(uint64_t)O_DIRECTORY) {
+        return -EINVAL;
+    }
+    return 0;
+}
+
+/* ---- opening a found object ---- */
+
+/* /dev/tty means the caller's terminal; opened here it would be the supervisor's. */
+static int open_check_tty(const struct request *r, const struct sys_ident *id)
+{
+    if (S_ISCHR(id->mode) && id->rdev == makedev(5, 0) && getsid(r->tid) != getsid(0))
+        return -ENXIO;
+    return 0;
+}
+
+/* May the open itself wait for somebody? Memory devices, terminals of this kernel and everything
+ * without a driver behind it do not. */
+static bool open_may_block(const struct sys_ident *id, uint64_t flags)
+{
+    unsigned major_nr = major(id->rdev);
+
+    if (S_ISFIFO(id->mode))
+        return !(flags & O_NONBLOCK) && (flags & O_ACCMODE) != O_RDWR;
+    if (S_ISCHR(id->mode))
+        return !(major_nr == 1 || major_nr == 5 || (major_nr >= 136 && major_nr <= 143));
+    return S_ISBLK(id->mode);
+}
+
+static struct verdict open_verdict(int fd, uint64_t flags)
+{
+    return fd < 0 ? verdict_errno(fd) : verdict_inject(fd, flags & O_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+static struct verdict open_object(const struct request *r, const struct open_call *c,
+                                  struct target *t)
+{
+    const struct procview *pv = supervisor_state(r->sup, &fs_procview_feature);
+    int e, fd = -ENOENT;
+
+    e = open_check_tty(r, &t->at.id);
+    if (e < 0)
+        return verdict_errno(e);
+    if (pv && t->at.on_proc)
+        fd = procview_open_virtual(pv, t->at.fd, &t->at.id, c->flags);
+    if (fd != -ENOENT)
+        return open_verdict(fd, c->flags);
+    if (OPEN_IS_TMPFILE(c->flags)) {
+        e = behalf_umask(r);
+        if (e < 0)
+            return verdict_errno(e);
+    }
+    if (open_may_block(&t->at.id, c->flags))
+        return behalf_open_later(r, steal_fd(&t->at.fd), c->flags, S_ISFIFO(t->at.id.mode));
+    fd = behalf_reopen(t->at.fd, c->flags, c->mode);
+    if (fd == -EACCES)
+        request_explain(r, t->path, EACCES, "no grant, or file permissions",
+                        (c->flags & O_ACCMODE) == O_RDONLY ? "add --fs-read" : "add --fs-write");
+    return open_verdict(fd, c->flags);
+}
+
+/* ---- creating ---- */
+
+static bool open_protects(const char *file, _Atomic int *cache)
+{
+    int s = atomic_load_explicit(cache, memory_order_relaxed);
+
+    if (s == 0) {
+        char c = '1';
+        int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0 && read(fd, &c, 1) != 1)
+            c = '1';
+        util_close(fd);
+        s = c == '0' ? 1 : c == '1' ? 2 : 3;
+        atomic_store_explicit(cache, s, memory_order_relaxed);
+    }
+    return s > 1;
+}
+
+/* protected_fifos and protected_regular (PR-12): the kernel applies them to O_CREAT of an existing
+ * file in a sticky directory, and we open that file without O_CREAT. */
+static int open_check_sticky(const struct target *t)
+{
+    static _Atomic int fifos, regular;
+    struct sys_ident dir;
+    int e;
+
+    if (t->at.parent_fd < 0 || t->at.id.uid == geteuid() ||
+        !(S_ISREG(t->at.id.mode) || S_ISFIFO(t->at.id.mode)))
+        return 0;
+    e = sys_identify(t->at.parent_fd, &dir);
+    if (e < 0)
+        return e;
+    if (!(dir.mode & S_ISVTX) || dir.uid == t->at.id.uid || !(dir.mode & (S_IWOTH | S_IWGRP)))
+        return 0;
+    if (S_ISFIFO(t->at.id.mode) ? !open_protects("/proc/sys/fs/protected_fifos", &fifos)
+                                : !open_protects("/proc/sys/fs/protected_regular", &regular))
+        return 0;
+    return dir.mode & S_IWOTH ? -EACCES : 0;
+}
+
+static struct verdict open_existing(const struct request *r, const struct open_call *c,
+                                    struct target *t)
+{
+    int e = behalf_judge(r, &t->at, JUDGE_OPEN, t->path);
+
+    if (e < 0)
+        return verdict_errno(e);
+    if (c->flags & O_CREAT) {
+        if (c->flags & O_EXCL)
+            return verdict_errno(EEXIST);
+        if (S_ISDIR(t->at.id.mode))
+            return verdict_errno(EISDIR);
+        e = open_check_sticky(t);
+        if (e < 0)
+            return verdict_errno(e);
+    }
+    return open_object(r, c, t);
+}
+
+/* The name was judged and is free: made in its directory, never through a link. -EEXIST when somebody
+ * was faster. */
+static int open_new(const struct request *r, const struct open_call *c, const struct target *t)
+{
+    /* O_EXCL does not follow a link either; O_NOFOLLOW would show in F_GETFL. */
+    uint64_t flags = c->flags | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
+    int e = behalf_judge_name(r, &t->at, t->path);
+
+    if (e < 0)
+        return e;
+    e = behalf_umask(r);
+    if (e < 0)
+        return e;
+    return sys_openat(t->at.parent_fd, t->at.name, (int)flags, c->mode);
+}
+
+static struct verdict open_create(const struct request *r, const struct open_call *c)
+{
+    _cleanup_target_ struct target t;
+    unsigned walk = WALK_PARENT;
+    int e;
+
+    if (!(c->flags & (O_NOFOLLOW | O_EXCL)))
+        walk |= WALK_FOLLOW;
+    e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
+    for (int i = 0; e == 0 && i < OPEN_TRIES; i++) {
+        if (t.at.trailing_slash)
+            return verdict_errno(EISDIR);
+        if (t.at.fd >= 0)
+            return open_existing(r, c, &t);
+        e = open_new(r, c, &t);
+        if (e != -EEXIST || (c->flags & O_EXCL))
+            return open_verdict(e, c->flags);
+        e = target_again(r, c->dirfd, walk, &t);
+    }
+    return verdict_errno(e < 0 ? e : -EEXIST);
+}
+
+/* ---- openat2 with resolve flags ---- */
+
+/* The kernel walks with the caller's restrictions. Ordinary links of procfs then mean the
+ * supervisor: the judge refuses what they lead to, nothing is opened by mistake. */
+static int open_restricted(const struct request *r, const struct open_call *c, struct target *t)
+{
+    _cleanup_close_ int base_fd = -1;
+    uint64_t flags = O_PATH | O_CLOEXEC | (c->flags & (O_NOFOLLOW | O_DIRECTORY));
+    ssize_t n;
+    int e;
+
+    t->at = (struct resolved)RESOLVED_INIT;
+    n = request_read_path(r, call_addr(&r->call, 1), t->path);
+    if (n <= 0)
+        return n < 0 ? (int)n : -ENOENT;
+    if (c->resolve & OPEN_CACHED)
+        return -EAGAIN; /* always allowed to say so: the caller asks again without */
+    if ((c->flags & O_CREAT) && t->path[n - 1] == '/')
+        return -EISDIR;
+    base_fd = request_fd_path(r, c->dirfd);
+    if (base_fd < 0 && (t->path[0] != '/' || (c->resolve & RESOLVE_IN_ROOT))) {
+        e = base_fd;
+        base_fd = -1;
+        return e;
+    }
+    for (int i = 0; i < OPEN_TRIES; i++) {
+        e = sys_openat2(base_fd, t->path, flags, 0, c->resolve | RESOLVE_NO_MAGICLINKS);
+        if (e != -EAGAIN)
+            break;
+    }
+    if (e < 0)
+        return e;
+    t->at.fd = e;
+    e = sys_identify(t->at.fd, &t->at.id);
+    if (e < 0)
+        return e;
+    t->at.on_proc = sys_fs_magic(t->at.fd) == 0x9fa0; /* PROC_SUPER_MAGIC */
+    return request_alive(r) ? 0 : -ESRCH;
+}
+
+/* Creating under restrictions: the directory part obeys them, the last component is a plain name. */
+static int open_restricted_parent(const struct request *r, const struct open_call *c,
+                                  struct target *t)
+{
+    _cleanup_close_ int base_fd = -1;
+    char *slash = strrchr(t->path, '/');
+    const char *name = slash ? slash + 1 : t->path;
+    char dir[PATH_MAX];
+    size_t n = slash ? (size_t)(slash - t->path) + 1 : 0;
+    int fd;
+
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        return -EISDIR;
+    if (strlen(name) > NAME_MAX)
+        return -ENAMETOOLONG;
+    memcpy(dir, t->path, n);
+    memcpy(dir + n, ".", 2);
+    base_fd = request_fd_path(r, c->dirfd);
+    fd = sys_openat2(base_fd, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+                     c->resolve | RESOLVE_NO_MAGICLINKS);
+    if (base_fd < 0)
+        base_fd = -1;
+    if (fd < 0)
+        return fd;
+    t->at.parent_fd = fd;
+    memcpy(t->at.name, name, strlen(name) + 1);
+    return request_alive(r) ? 0 : -ESRCH;
+}
+
+static struct verdict open_with_resolve(const struct request *r, const struct open_call *c)
+{
+    _cleanup_target_ struct target t;
+    int e = open_restricted(r, c, &t);
+
+    if (e == 0)
+        return open_existing(r, c, &t);
+    if (e != -ENOENT || !(c->flags & O_CREAT) || !t.path[0])
+        return verdict_errno(e);
+    e = open_restricted_parent(r, c, &t);
+    /* A dangling link as the last component: EEXIST, nothing is made behind it. */
+    return open_verdict(e < 0 ? e : open_new(r, c, &t), c->flags);
+}
+
+/* ---- the handler ---- */
+
+static struct verdict open_plain(const struct request *r, const struct open_call *c)
+{
+    _cleanup_target_ struct target t;
+    unsigned walk = c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW;
+    int e;
+
+    if (c->flags & O_DIRECTORY)
+        walk |= WALK_DIRECTORY;
+    e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    return open_existing(r, c, &t);
+}
+
+static struct verdict open_path_only(const struct request *r, const struct open_call *c)
+{
+    _cleanup_target_ struct target t;
+    int e;
+
+    if (c->resolve) {
+        e = open_restricted(r, c, &t);
+        if (e == 0)
+            e = behalf_judge(r, &t.at, JUDGE_LOOK, t.path);
+    } else {
+        e = target_judge(r, c->dirfd, call_addr(&r->call, 1),
+                         c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW, JUDGE_LOOK, &t);
+    }
+    if (e < 0)
+        return verdict_errno(e);
+    /* Cannot be injected: the kernel answers EBADF to ADDFD of such a descriptor (PR-14). */
+    return verdict_continue("an O_PATH descriptor gives no access: re-open, exec, link, *at and "
+                            "/proc/self/fd uses of it are notified and judged on the object");
+}
+
+struct verdict behalf_open(struct request *r)
+{
+    struct open_call c;
+    int e = open_decode(r, &c);
+
+    if (e < 0)
+        return verdict_errno(e);
+    if (c.flags & O_PATH)
+        return open_path_only(r, &c);
+    if (c.resolve)
+        return open_with_resolve(r, &c);
+    if (c.flags & O_CREAT)
+        return open_create(r, &c);
+    return open_plain(r, &c);
+}

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening through a descriptor, at once or on a worker. A FIFO's open waits for the other side, maybe
+ * for ever: the worker never sleeps in the kernel for it but looks again and again, so that it can
+ * give up when the caller is gone. Receivers and workers; flags are the child's.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <time.h>
+
+#include "fs/behalf.h"
+
+#define WAIT_FIRST_MS 1
+#define WAIT_MAX_MS 16
+
+int behalf_reopen(int fd, uint64_t flags, mode_t mode)
+{
+    uint64_t f = flags & ~(uint64_t)(O_CREAT | O_NOFOLLOW);
+
+    if (flags & O_CREAT)
+        f &= ~(uint64_t)O_EXCL; /* alone it has a meaning for block devices and O_TMPFILE */
+    return fd_reopen(fd, (int)f, mode);
+}
+
+struct open_later {
+    int fd;
+    uint64_t flags;
+    bool fifo;
+};
+
+/* A reader waits until a writer is there: it sees data, the hang-up of one that has left, or, without
+ * taking anything, that the FIFO is empty but not abandoned. */
+static bool wait_has_writer(int fd, int scratch_fd, int ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+
+    return poll(&p, 1, ms) != 0 || tee(fd, scratch_fd, 1, SPLICE_F_NONBLOCK) != 0;
+}
+
+static int wait_for_writer(const struct request *r, int fd)
+{
+    int scratch[2], ms = WAIT_FIRST_MS, e = 0;
+
+    if (pipe2(scratch, O_CLOEXEC | O_NONBLOCK) < 0)
+        return -errno;
+    while (!wait_has_writer(fd, scratch[1], ms)) {
+        if (!request_alive(r)) {
+            e = -ESRCH;
+            break;
+        }
+        ms = MIN(ms * 2, WAIT_MAX_MS);
+    }
+    util_close(scratch[0]);
+    util_close(scratch[1]);
+    return e;
+}
+
+static int wait_open_fifo(const struct request *r, const struct open_later *l)
+{
+    struct timespec t = {.tv_nsec = WAIT_FIRST_MS * 1000000L};
+    int e, fd;
+
+    for (;;) {
+        fd = behalf_reopen(l->fd, l->flags | O_NONBLOCK, 0);
+        if (fd != -ENXIO || (l->flags & O_ACCMODE) != O_WRONLY)
+            break;
+        if (!request_alive(r))
+            return -ESRCH;
+        nanosleep(&t, NULL); /* no reader yet */
+        t.tv_nsec = MIN(t.tv_nsec * 2, WAIT_MAX_MS * 1000000L);
+    }
+    if (fd < 0)
+        return fd;
+    e = (l->flags & O_ACCMODE) == O_WRONLY ? 0 : wait_for_writer(r, fd);
+    if (e == 0 && fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) < 0)
+        e = -errno;
+    if (e < 0) {
+        util_close(fd);
+        return e;
+    }
+    return fd;
+}
+
+static struct verdict wait_work(const struct request *r, void *arg)
+{
+    struct open_later *l = arg;
+    int fd = l->fifo ? wait_open_fifo(r, l) : behalf_reopen(l->fd, l->flags, 0);
+    uint32_t cloexec = l->flags & O_CLOEXEC ? O_CLOEXEC : 0;
+
+    util_close(l->fd);
+    free(l);
+    return fd < 0 ? verdict_errno(fd) : verdict_inject(fd, cloexec);
+}
+
+struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags, bool fifo)
+{
+    struct open_later *l = malloc(sizeof(*l));
+    struct verdict v = verdict_errno(ENOMEM);
+
+    if (l) {
+        *l = (struct open_later){.fd = fd, .flags = flags, .fifo = fifo};
+        v = request_defer(r, wait_work, l);
+    }
+    if (v.kind != VERDICT_LATER) {
+        util_close(fd);
+        free(l);
+    }
+    return v;
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Exec under supervision (FG-04). Receiver threads; the receiver is the tracer, so all requests and
+ * waits for one exec stay on one thread. Trusts nothing the caller wrote: only what the kernel
+ * reports about the stopped process.
+ *
+ * The order matters. The caller waits in its notification when we seize it: nothing can slip through
+ * before. After the answer it runs inside the kernel only: it either reaches the exec event, or the
+ * call fails and the interrupt stops it on its way back to user space. A stop that is not the exec
+ * event therefore says that this exec is over; a restarted one is notified again. A vfork parent
+ * goes on at the usual moment. When another thread than the leader executes, it takes over the
+ * leader's number: the event then arrives under that number.
+ */
+#include "fs/exec_guard.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define GUARD_EVENT_EXEC \
+    4 /* PTRACE_EVENT_EXEC: an enumerator in one C library, a macro in another */
+#define GUARD_POLL_NS 100000
+
+/* The next report about the thread, under either number. The pid, or -ESRCH when there is none left
+ * to wait for. */
+static pid_t guard_wait(pid_t tid, pid_t tgid, int *ret_status)
+{
+    const struct timespec moment = {.tv_nsec = GUARD_POLL_NS};
+    /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
+     * keep theirs, are waited for asleep. */
+    int options = __WALL | (tid != tgid ? WNOHANG : 0);
+
+    for (;;) {
+        pid_t p = waitpid(tid, ret_status, options);
+
+        if (p == tid)
+            return p;
+        if (p < 0 && errno == EINTR)
+            continue;
+        if (tid == tgid)
+            return -ESRCH;
+        if (p < 0 && errno == ECHILD) {
+            /* Either it became the leader, or it is gone with the process. */
+            p = waitpid(tgid, ret_status, __WALL | WNOHANG);
+            if (p == tgid)
+                return p;
+            if (p < 0 && errno == ECHILD)
+                return -ESRCH;
+        }
+        nanosleep(&moment, NULL);
+    }
+}
+
+static void guard_detach(pid_t pid, int sig)
+{
+    ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)sig);
+}
+
+/* The process is stopped in its new image. */
+static void guard_judge(const struct request *r, pid_t pid,
+                        int (*check)(const struct request *r, pid_t pid, void *arg), void *arg)
+{
+    int status;
+
+    if (check(r, pid, arg) == 0) {
+        guard_detach(pid, 0);
+        return;
+    }
+    kill(pid, SIGKILL);
+    /* Its parent is told only after the tracer has seen the end. */
+    while (waitpid(pid, &status, __WALL) >= 0) {
+        if (!WIFSTOPPED(status))
+            return;
+    }
+}
+
+static void guard_watch(const struct request *r, pid_t tgid,
+                        int (*check)(const struct request *r, pid_t pid, void *arg), void *arg)
+{
+    int status;
+    pid_t pid = guard_wait(r->tid, tgid, &status);
+
+    if (pid < 0 || !WIFSTOPPED(status))
+        return;
+    if (status >> 8 == (SIGTRAP | GUARD_EVENT_EXEC << 8))
+        guard_judge(r, pid, check, arg);
+    else if (status >> 16)
+        guard_detach(pid, 0); /* our interrupt, or a stop of the whole group, which stays */
+    else
+        guard_detach(pid, WSTOPSIG(status)); /* a signal on its way to the program */
+}
+
+struct verdict exec_guard_run(const struct request *r,
+                              int (*check)(const struct request *r, pid_t pid, void *arg),
+                              void *arg)
+{
+    pid_t tgid;
+    int e = request_status(r, &tgid, NULL);
+
+    if (e < 0)
+        return verdict_errno(e);
+    if (ptrace(PTRACE_SEIZE, r->tid, NULL,
+               (void *)(uintptr_t)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) < 0) {
+        if (errno == ESRCH)
+            return verdict_gone();
+        request_explain(r, "exec", EACCES, "--fs-deny",
+                        "the program is traced or protected, so its exec cannot be checked");
+        return verdict_errno(EACCES);
+    }
+    /* Before the answer: a failed exec is back in user space within microseconds, and in a vfork there
+     * the thread would not stop before its child needs us. Nothing is lost by being early: only a
+     * fatal signal ends its wait. Also needed when the answer fails, to let go of the thread. */
+    ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
+    /* Proof of this CONTINUE: whatever the path leads to by now, the result is compared at the exec
+     * event, before it runs. */
+    request_answer(r, verdict_continue("checked at the exec event"));
+    guard_watch(r, tgid, check, arg);
+    return verdict_gone();
+}

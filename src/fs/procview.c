@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Feature "proc-view" (PV-01, PV-02, PV-03, PV-05): active when the policy grants a path that
+ * contains /proc or lies in it. Receiver threads. Everything is decided on the object that a path led
+ * to and on its place as the kernel spells it.
+ */
+#include "fs/procview.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+
+#include "fs/behalf.h"
+#include "fs/fs.h"
+#include "fs/grants.h"
+#include "fs/procfs.h"
+#include "policy/policy.h"
+
+struct procview {
+    struct grants *grants;
+    const char *name; /* the sandbox's, or NULL: the host's name is shown */
+    bool can_list;    /* the root of /proc may be listed: its listing can be filtered */
+};
+
+/* Below /proc, whatever the rights: the host's memory, log, symbols and keys (PV-03). */
+static const char *const secret_proc[] = {
+    "kcore", "kmsg", "kallsyms", "keys", "key-users", "sysrq-trigger",
+};
+static const char *const secret_sys[] = {
+    "/sys/firmware",
+    "/sys/kernel/security",
+    "/sys/class/net",
+};
+
+static bool procview_beneath(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    return strncmp(path, dir, n) == 0 && (path[n] == '\0' || path[n] == '/');
+}
+
+/* ---- judging ---- */
+
+/* Network interfaces live below /sys/devices/<where>/net; /sys/class/net only links there. */
+static bool procview_sys_secret(int fd, const struct sys_ident *id)
+{
+    char path[PATH_MAX];
+    const char *net;
+
+    if (major(id->dev) != 0 || fd_location(fd, path, sizeof(path)) < 0)
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(secret_sys); i++) {
+        if (procview_beneath(path, secret_sys[i]))
+            return true;
+    }
+    if (!procview_beneath(path, "/sys/devices"))
+        return false;
+    net = strstr(path, "/net");
+    return net && (net[4] == '\0' || net[4] == '/');
+}
+
+/* Opened by us, the memory of every member would be open to every other, also where the system
+ * (Yama) or the filter, which refuses ptrace, keeps them apart. */
+static bool procview_is_memory(const char *leaf)
+{
+    const char *slash = strrchr(leaf, '/');
+
+    return strcmp(slash ? slash + 1 : leaf, "mem") == 0;
+}
+
+static bool procview_is_own(const struct request *r, pid_t pid)
+{
+    pid_t tgid;
+
+    return pid == r->tid || (request_status(r, &tgid, NULL) == 0 && pid == tgid);
+}
+
+static int procview_judge_proc(const struct request *r, const struct procview *v, int fd,
+                               const struct sys_ident *id, bool open)
+{
+    struct procfs_place place;
+    int bits, e = procfs_place(fd, id, &place);
+
+    if (e < 0)
+        return e;
+    if (place.pid && !supervisor_is_member(r->sup, place.pid))
+        return -ENOENT;
+    for (size_t i = 0; i < ARRAY_SIZE(secret_proc); i++) {
+        if (strcmp(place.rest, secret_proc[i]) == 0)
+            return -EACCES;
+    }
+    if (!open)
+        return 0;
+    if (place.pid && procview_is_memory(place.leaf) && !procview_is_own(r, place.pid))
+        return -EACCES;
+    if (!*place.rest && !v->can_list)
+        return -EACCES;
+    /* The receivers may read all of /proc; the command what was granted. */
+    bits = grants_of_object(v->grants, fd, -1, NULL);
+    return bits > 0 && (bits & GRANT_READ) ? 0 : -EACCES;
+}
+
+int procview_judge(const struct request *r, const struct procview *v, int fd,
+                   const struct sys_ident *id, bool on_proc, bool open)
+{
+    if (on_proc)
+        return procview_judge_proc(r, v, fd, id, open);
+    return procview_sys_secret(fd, id) ? -EACCES : 0;
+}
+
+/* ---- the host's name ---- */
+
+int procview_open_virtual(const struct procview *v, int fd, const struct sys_ident *id,
+                          uint64_t flags)
+{
+    struct procfs_place place;
+    char path[FD_PATH_MAX];
+    int mem_fd, opened;
+    size_t n;
+
+    if (!v->name || procfs_place(fd, id, &place) < 0 ||
+        strcmp(place.rest, "sys/kernel/hostname") != 0)
+        return -ENOENT;
+    if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
+        return -EACCES;
+    if (flags & O_DIRECTORY)
+        return -ENOTDIR;
+    mem_fd = memfd_create("hostname", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (mem_fd < 0)
+        return -EIO; /* never the real one */
+    n = strlen(v->name);
+    if (write(mem_fd, v->name, n) != (ssize_t)n || write(mem_fd, "\n", 1) != 1 ||
+        fcntl(mem_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
+        util_close(mem_fd);
+        return -EIO;
+    }
+    fd_path(mem_fd, path);
+    opened = open(path, O_RDONLY | O_CLOEXEC);
+    util_close(mem_fd);
+    return opened < 0 ? -EIO : opened;
+}
+
+/* ---- the feature ---- */
+
+static bool procview_grant_meets(const struct fs_grant *g)
+{
+    char path[PATH_MAX];
+    struct statfs fs;
+
+    if (!realpath(g->path, path))
+        return procview_beneath(g->path, "/proc") || strcmp(g->path, "/") == 0;
+    if (strcmp(path, "/") == 0 || procview_beneath(path, "/proc"))
+        return true;
+    return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == PROC_SUPER_MAGIC;
+}
+
+static bool procview_wanted(const struct policy *p, const struct kernel *k)
+{
+    (void)k;
+    for (size_t i = 0; i < p->fs_read.n; i++) {
+        if (procview_grant_meets(&p->fs_read.v[i]))
+            return true;
+    }
+    for (size_t i = 0; i < p->fs_write.n; i++) {
+        if (procview_grant_meets(&p->fs_write.v[i]))
+            return true;
+    }
+    return false;
+}
+
+static int procview_start(struct supervisor *s, void **ret_state, struct error *err)
+{
+    struct procview *v = calloc(1, sizeof(*v));
+    int e;
+
+    if (!v)
+        return error_set(err, ERROR_SETUP, -ENOMEM, "virtual /proc", "out of memory");
+    e = grants_new(supervisor_policy(s), &v->grants, err);
+    if (e < 0) {
+        free(v);
+        return e;
+    }
+    v->name = supervisor_policy(s)->name;
+    v->can_list = kernel_can_getfd();
+    *ret_state = v;
+    return 0;
+}
+
+static void procview_stop(void *state)
+{
+    struct procview *v = state;
+
+    if (!v)
+        return;
+    grants_free(v->grants);
+    free(v);
+}
+
+static const struct feature_call procview_calls[] = {
+    BEHALF_CALLS,
+    {OP_GETDENTS, procview_getdents, NULL, 0},
+};
+
+const struct feature fs_procview_feature = {
+    .name = "proc-view",
+    .wanted = procview_wanted,
+    .calls = procview_calls,
+    .ncalls = ARRAY_SIZE(procview_calls),
+    .closed = true,
+    .behalf = true,
+    .start = procview_start,
+    .stop = procview_stop,
+};

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Path resolution: the kernel's own walk when it cannot have met procfs, otherwise walk_path().
+ * Receiver threads; path bytes are the child's and were copied once.
+ */
+#include "fs/resolve.h"
+
+#include <errno.h>
+#include <linux/openat2.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/procfs.h"
+#include "fs/walk.h"
+
+void resolved_fini(struct resolved *r)
+{
+    r->parent_fd = util_close(r->parent_fd);
+    r->fd = util_close(r->fd);
+}
+
+static void fd_number(int fd, char *to)
+{
+    char digits[12];
+    size_t n = 0;
+
+    /* By hand: this is on the way of every open. */
+    do {
+        digits[n++] = (char)('0' + fd % 10);
+        fd /= 10;
+    } while (fd > 0);
+    while (n > 0)
+        *to++ = digits[--n];
+    *to = '\0';
+}
+
+void fd_path(int fd, char buf[FD_PATH_MAX])
+{
+    static const char prefix[] = "/proc/self/fd/";
+
+    memcpy(buf, prefix, sizeof(prefix) - 1);
+    fd_number(fd, buf + sizeof(prefix) - 1);
+}
+
+/* /proc/self/fd of this process, opened once: walking there costs more than what is done there. A
+ * forked copy of us opens its own. */
+static int fd_directory(void)
+{
+    static _Atomic uint64_t opened; /* pid << 32 | descriptor */
+    uint64_t seen = atomic_load_explicit(&opened, memory_order_relaxed);
+    uint32_t pid = (uint32_t)getpid();
+    int fd;
+
+    if (seen >> 32 == pid)
+        return (int)(uint32_t)seen;
+    fd = sys_open_path(AT_FDCWD, "/proc/self/fd", O_DIRECTORY);
+    if (fd < 0)
+        return fd;
+    if (!atomic_compare_exchange_strong(&opened, &seen, (uint64_t)pid << 32 | (uint32_t)fd)) {
+        util_close(fd);
+        fd = seen >> 32 == pid ? (int)(uint32_t)seen : -EAGAIN;
+    }
+    return fd;
+}
+
+int fd_reopen(int fd, int flags, mode_t mode)
+{
+    char name[12];
+    int dir_fd = fd_directory();
+
+    fd_number(fd, name);
+    return dir_fd < 0 ? dir_fd : sys_openat(dir_fd, name, flags | O_CLOEXEC | O_NOCTTY, mode);
+}
+
+ssize_t fd_location(int fd, char *buf, size_t size)
+{
+    char name[12];
+    int dir_fd = fd_directory();
+    ssize_t n;
+
+    if (dir_fd < 0)
+        return dir_fd;
+    fd_number(fd, name);
+    n = readlinkat(dir_fd, name, buf, size - 1);
+    if (n < 0)
+        return -errno;
+    if ((size_t)n >= size - 1)
+        return -ENAMETOOLONG;
+    buf[n] = '\0';
+    return n;
+}
+
+/* dirfd itself (AT_EMPTY_PATH). */
+static int resolve_self(const struct request *r, int dirfd, unsigned flags, struct resolved *ret)
+{
+    int e;
+
+    ret->fd = request_fd_path(r, dirfd);
+    if (ret->fd < 0) {
+        e = ret->fd;
+        ret->fd = -1;
+        return e;
+    }
+    e = sys_identify(ret->fd, &ret->id);
+    if (e == 0 && (flags & WALK_DIRECTORY) && !S_ISDIR(ret->id.mode))
+        e = -ENOTDIR;
+    if (e < 0) {
+        resolved_fini(ret);
+        return e;
+    }
+    ret->on_proc = procfs_is(ret->fd, &ret->id);
+    return 0;
+}
+
+/* The kernel's walk. False when its answer may be about the supervisor instead of the task: then
+ * nothing was decided. Ordinary links of procfs ("self") are evaluated for us, and every path that
+ * starts there ends on procfs, in an error, or outside by "..", where both agree. */
+static bool resolve_fast(int base_fd, const char *path, unsigned flags, struct resolved *ret)
+{
+    uint64_t how = O_PATH | O_CLOEXEC;
+    int fd;
+
+    if (!(flags & WALK_FOLLOW))
+        how |= O_NOFOLLOW;
+    if (flags & WALK_DIRECTORY)
+        how |= O_DIRECTORY;
+    fd = sys_openat2(base_fd, path, how, 0, RESOLVE_NO_MAGICLINKS);
+    if (fd < 0)
+        return false;
+    if (sys_identify(fd, &ret->id) < 0 || procfs_is(fd, &ret->id)) {
+        util_close(fd);
+        return false;
+    }
+    ret->fd = fd;
+    return true;
+}
+
+/* Opens all but the last component with the kernel's walk; -1 when the complete path must be walked
+ * by hand. *ret_last points at the last component within path. */
+static int resolve_parent(int base_fd, const char *path, const char **ret_last)
+{
+    _cleanup_resolved_ struct resolved dir = RESOLVED_INIT;
+    char prefix[PATH_MAX];
+    size_t end = strlen(path), start;
+
+    while (end > 0 && path[end - 1] == '/')
+        end--;
+    start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    if (start == 0 || start == end || start >= sizeof(prefix))
+        return -1;
+    memcpy(prefix, path, start);
+    prefix[start] = '\0';
+    if (!resolve_fast(base_fd, prefix, WALK_FOLLOW | WALK_DIRECTORY, &dir))
+        return -1;
+    *ret_last = path + start;
+    return steal_fd(&dir.fd);
+}
+
+int resolve_path(const struct request *r, int dirfd, const char *path, unsigned flags,
+                 struct resolved *ret)
+{
+    _cleanup_close_ int base_fd = -1, parent_fd = -1;
+    const char *last = path;
+
+    *ret = (struct resolved)RESOLVED_INIT;
+    if (!*path)
+        return flags & WALK_EMPTY_OK ? resolve_self(r, dirfd, flags, ret) : -ENOENT;
+    if (*path != '/') {
+        base_fd = request_fd_path(r, dirfd);
+        if (base_fd < 0) {
+            int e = base_fd;
+
+            base_fd = -1;
+            return e;
+        }
+    }
+    if (!(flags & WALK_PARENT) && resolve_fast(base_fd, path, flags, ret))
+        return 0;
+    parent_fd = resolve_parent(base_fd, path, &last);
+    return walk_path(r, parent_fd >= 0 ? parent_fd : base_fd, last, flags, ret);
+}
+
+int resolve_child_path(const struct request *r, int dirfd, child_addr addr, unsigned flags,
+                       char path[PATH_MAX], struct resolved *ret)
+{
+    ssize_t n;
+
+    *ret = (struct resolved)RESOLVED_INIT;
+    path[0] = '\0';
+    /* A null path with AT_EMPTY_PATH means the same as an empty one (6.11). */
+    if (!(flags & WALK_EMPTY_OK) || addr.addr != 0) {
+        n = request_read_path(r, addr, path);
+        if (n < 0) {
+            path[0] = '\0';
+            return (int)n;
+        }
+    }
+    return resolve_path(r, dirfd, path, flags, ret);
+}

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The walk by hand (PR-03, PR-04). Receiver threads. Each component is opened O_PATH|O_NOFOLLOW in
+ * the directory before it, so that permissions, mounts and errors are the kernel's; only links are
+ * followed here. Path and link texts are hostile; they are bounded, never interpreted as anything
+ * but names.
+ */
+#include "fs/walk.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "fs/procfs.h"
+
+#define WALK_MAX_LINKS 40 /* MAXSYMLINKS of the kernel */
+#define WALK_TEXT (4 * PATH_MAX)
+
+struct walk {
+    const struct request *r;
+    unsigned flags;
+    int cur_fd; /* where we are: always a directory when a component is looked up */
+    unsigned links;
+    size_t off;
+    size_t len;
+    char text[WALK_TEXT]; /* what is left to walk: text[off..len) */
+};
+
+struct component {
+    char name[NAME_MAX + 1]; /* "" at the end of the path */
+    bool last;
+    bool slash; /* followed by slashes and nothing else */
+};
+
+/* 0, or -ENAMETOOLONG. */
+static int walk_next(struct walk *w, struct component *ret)
+{
+    size_t start, n;
+
+    while (w->off < w->len && w->text[w->off] == '/')
+        w->off++;
+    start = w->off;
+    while (w->off < w->len && w->text[w->off] != '/')
+        w->off++;
+    n = w->off - start;
+    if (n > NAME_MAX)
+        return -ENAMETOOLONG;
+    memcpy(ret->name, w->text + start, n);
+    ret->name[n] = '\0';
+    ret->slash = w->off < w->len;
+    while (w->off < w->len && w->text[w->off] == '/')
+        w->off++;
+    ret->last = w->off == w->len;
+    ret->slash = ret->slash && ret->last;
+    return 0;
+}
+
+/* Puts a link's text before what is left. A slash that ended the path is kept: it still demands a
+ * directory of the link's target. */
+static int walk_splice(struct walk *w, const char *text, size_t n, const struct component *c)
+{
+    size_t left = w->len - w->off;
+
+    if (n + 1 + left >= sizeof(w->text))
+        return -ENAMETOOLONG;
+    memmove(w->text + n + 1, w->text + w->off, left);
+    memcpy(w->text, text, n);
+    w->text[n] = '/';
+    w->off = 0;
+    w->len = c->last && !c->slash ? n : n + 1 + left;
+    if (text[0] == '/') {
+        util_close(w->cur_fd);
+        w->cur_fd = sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
+        if (w->cur_fd < 0)
+            return w->cur_fd;
+    }
+    return 0;
+}
+
+static bool walk_protects_links(void)
+{
+    static _Atomic int state; /* 0: not read yet, 1: off, 2: on */
+    int s = atomic_load_explicit(&state, memory_order_relaxed);
+
+    if (s == 0) {
+        char c = '1';
+        int fd = open("/proc/sys/fs/protected_symlinks", O_RDONLY | O_CLOEXEC);
+
+        if (fd >= 0 && read(fd, &c, 1) != 1)
+            c = '1';
+        util_close(fd);
+        s = c == '0' ? 1 : 2;
+        atomic_store_explicit(&state, s, memory_order_relaxed);
+    }
+    return s == 2;
+}
+
+/* The kernel's protected_symlinks rule, which only looks at the last link of a path (PR-12). */
+static int walk_may_follow(const struct walk *w, const struct sys_ident *link)
+{
+    struct sys_ident dir;
+    int e;
+
+    if (link->uid == geteuid() || !walk_protects_links())
+        return 0;
+    e = sys_identify(w->cur_fd, &dir);
+    if (e < 0)
+        return e;
+    if ((dir.mode & (S_ISVTX | S_IWOTH)) != (S_ISVTX | S_IWOTH) || dir.uid == link->uid)
+        return 0;
+    return -EACCES;
+}
+
+/* A link on procfs. 0: its text was spliced. 1: a magic link of a member, *ret_fd is its object. */
+static int walk_proc_link(struct walk *w, int link_fd, const struct sys_ident *id,
+                          const struct component *c, int *ret_fd)
+{
+    struct procfs_place place;
+    char text[PATH_MAX];
+    pid_t tgid;
+    ssize_t n;
+    int e = procfs_place(link_fd, id, &place);
+
+    if (e < 0)
+        return e;
+    if (place.pid) {
+        /* The descriptor of the directory pins the process it belongs to: if the number was given
+         * to a member in between, the old process is dead and its links lead nowhere. */
+        if (!supervisor_is_member(w->r->sup, place.pid))
+            return -EACCES;
+        *ret_fd = sys_open_path(w->cur_fd, c->name, 0);
+        return *ret_fd < 0 ? *ret_fd : 1;
+    }
+    if (strcmp(place.rest, "self") == 0 || strcmp(place.rest, "thread-self") == 0) {
+        e = request_status(w->r, &tgid, NULL);
+        if (e < 0)
+            return e;
+        n = place.rest[0] == 's'
+                ? snprintf(text, sizeof(text), "%d", (int)tgid)
+                : snprintf(text, sizeof(text), "%d/task/%d", (int)tgid, (int)w->r->tid);
+    } else {
+        n = readlinkat(link_fd, "", text, sizeof(text));
+        if (n < 0)
+            return -errno;
+        if (n == 0 || (size_t)n >= sizeof(text))
+            return n == 0 ? -ENOENT : -ENAMETOOLONG;
+    }
+    return walk_splice(w, text, (size_t)n, c);
+}
+
+/* As walk_proc_link() for any link. */
+static int walk_link(struct walk *w, int link_fd, const struct sys_ident *id,
+                     const struct component *c, int *ret_fd)
+{
+    char text[PATH_MAX];
+    ssize_t n;
+    int e;
+
+    if (++w->links > WALK_MAX_LINKS)
+        return -ELOOP;
+    if (procfs_is(link_fd, id))
+        return walk_proc_link(w, link_fd, id, c, ret_fd);
+    if (c->last) {
+        e = walk_may_follow(w, id);
+        if (e < 0)
+            return e;
+    }
+    n = readlinkat(link_fd, "", text, sizeof(text));
+    if (n < 0)
+        return -errno;
+    if (n == 0 || (size_t)n >= sizeof(text))
+        return n == 0 ? -ENOENT : -ENAMETOOLONG;
+    return walk_splice(w, text, (size_t)n, c);
+}
+
+/* The walk is over: fd is the object (or -1: missing), cur_fd the directory that holds it. */
+static int walk_finish(struct walk *w, const struct component *c, int fd,
+                       const struct sys_ident *id, struct resolved *ret)
+{
+    bool dots = !c->name[0] || strcmp(c->name, ".") == 0 || strcmp(c->name, "..") == 0;
+
+    ret->trailing_slash = c->slash;
+    if (fd >= 0) {
+        ret->fd = fd;
+        ret->id = *id;
+        ret->on_proc = procfs_is(fd, id);
+        if (!S_ISDIR(id->mode) &&
+            ((w->flags & WALK_DIRECTORY) || (c->slash && !(w->flags & WALK_PARENT))))
+            return -ENOTDIR;
+    }
+    if (ret->magic)
+        return 0;
+    if (dots)
+        memcpy(ret->dots, c->name[0] ? c->name : "/", strlen(c->name[0] ? c->name : "/") + 1);
+    else
+        memcpy(ret->name, c->name, strlen(c->name) + 1);
+    ret->parent_fd = steal_fd(&w->cur_fd);
+    return 0;
+}
+
+/* One component. 1: finished, 0: go on, or -errno. */
+static int walk_step(struct walk *w, struct resolved *ret)
+{
+    _cleanup_close_ int fd = -1, object_fd = -1;
+    struct component c;
+    struct sys_ident id = {0};
+    int e = walk_next(w, &c);
+
+    if (e < 0)
+        return e;
+    fd = sys_open_path(w->cur_fd, c.name[0] ? c.name : ".", O_NOFOLLOW);
+    if (fd < 0) {
+        e = fd;
+        fd = -1;
+        if (e != -ENOENT || !c.last || !(w->flags & WALK_PARENT))
+            return e;
+        e = walk_finish(w, &c, -1, NULL, ret);
+        return e < 0 ? e : 1;
+    }
+    e = sys_identify(fd, &id);
+    if (e < 0)
+        return e;
+    if (S_ISLNK(id.mode) &&
+        (!c.last || (w->flags & WALK_FOLLOW) || (c.slash && !(w->flags & WALK_PARENT)))) {
+        e = walk_link(w, fd, &id, &c, &object_fd);
+        if (e <= 0)
+            return e;
+        e = sys_identify(object_fd, &id);
+        if (e < 0)
+            return e;
+        util_close(fd);
+        fd = steal_fd(&object_fd);
+        ret->magic = c.last;
+    }
+    if (c.last) {
+        e = walk_finish(w, &c, fd, &id, ret);
+        fd = -1; /* now owned by *ret, also after a failure */
+        return e < 0 ? e : 1;
+    }
+    if (!S_ISDIR(id.mode))
+        return -ENOTDIR;
+    util_close(w->cur_fd);
+    w->cur_fd = steal_fd(&fd);
+    return 0;
+}
+
+int walk_path(const struct request *r, int start_fd, const char *path, unsigned flags,
+              struct resolved *ret)
+{
+    struct walk w; /* the text is filled as far as it is used */
+    int e;
+
+    w.r = r;
+    w.flags = flags;
+    w.links = 0;
+    w.off = 0;
+    w.len = strlen(path);
+    if (w.len >= sizeof(w.text))
+        return -ENAMETOOLONG;
+    memcpy(w.text, path, w.len);
+    w.cur_fd = start_fd < 0 || *path == '/' ? sys_open_path(AT_FDCWD, "/", O_DIRECTORY)
+                                            : fcntl(start_fd, F_DUPFD_CLOEXEC, 0);
+    if (w.cur_fd < 0)
+        return start_fd < 0 ? w.cur_fd : -errno;
+    do {
+        e = walk_step(&w, ret);
+    } while (e == 0);
+    if (e < 0) {
+        resolved_fini(ret);
+        ret->magic = false;
+        ret->parent_fd = steal_fd(&w.cur_fd);
+        return e;
+    }
+    util_close(w.cur_fd);
+    return 0;
+}

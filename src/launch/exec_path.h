@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Where to look for the command, and why it could not be executed. Runs in the caller. */
+#pragma once
+
+#include "base/error.h"
+#include "base/strv.h"
+#include "policy/policy.h"
+
+/* The paths execvp(3) would try for `file` under the PATH of envp. 0 or -ENOMEM. */
+int exec_path_candidates(const char *file, char *const *envp, struct strv *ret);
+/* Turns the errno of the failed exec into exit 126 or 127 and a sentence with the cause: missing
+ * command, missing interpreter, missing grant, no execute permission. Returns code. */
+int exec_path_explain(const struct policy *p, const char *file, const char *tried, int code,
+                      struct error *err);

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * connect on behalf: the address is copied once, the socket duplicated and asked what it is, the
+ * path resolved to a descriptor; the kernel sees only our bytes. Receivers try, workers wait. The
+ * child's bytes and its descriptor table are hostile and may change at any moment.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "fs/fs.h"
+#include "fs/grants.h"
+#include "fs/resolve.h"
+#include "net/net.h"
+#include "net/watch.h"
+#include "sys/uapi.h"
+
+struct connect_job {
+    int fd;        /* duplicate of the child's socket */
+    int object_fd; /* O_PATH of the socket's place, which addr names by descriptor; or -1 */
+    int domain;
+    bool blocking;
+    struct net_addr addr;
+};
+
+static void job_free(struct connect_job *j)
+{
+    if (!j)
+        return;
+    util_close(j->fd);
+    util_close(j->object_fd);
+    free(j);
+}
+
+static void job_freep(struct connect_job **j)
+{
+    job_free(*j);
+}
+
+/*
+ * One attempt that does not wait. The duplicate shares its file status flags with the child, so a
+ * blocking socket is made non-blocking for the length of the call. A child that clears the flag in
+ * between makes one thread of its own supervisor wait; the watch ends that wait with the child.
+ */
+static int connect_once(const struct request *r, const struct connect_job *j)
+{
+    const struct net_open *open = supervisor_state(r->sup, &net_unix_open_feature);
+    int flags = 0, rc, slot;
+
+    if (j->blocking) {
+        flags = fcntl(j->fd, F_GETFL);
+        if (flags < 0 || fcntl(j->fd, F_SETFL, flags | O_NONBLOCK))
+            return -errno;
+    }
+    slot = net_watch_enter(open->watch, r, j->fd);
+    rc = connect(j->fd, &j->addr.u.sa, j->addr.len) ? -errno : 0;
+    net_watch_leave(open->watch, slot);
+    if (j->blocking) {
+        flags = fcntl(j->fd, F_GETFL);
+        if (flags >= 0)
+            (void)fcntl(j->fd, F_SETFL, flags & ~O_NONBLOCK);
+    }
+    return rc;
+}
+
+/* EAGAIN comes from a UNIX listener with a full queue; INET gives it for lack of ports. */
+static bool connect_is_pending(const struct connect_job *j, int rc)
+{
+    return j->blocking &&
+           (rc == -EINPROGRESS || rc == -EALREADY || (rc == -EAGAIN && j->domain == AF_UNIX));
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* The moment at which the socket's own SO_SNDTIMEO ends the wait; INT64_MAX without one. */
+static int64_t connect_deadline(int fd)
+{
+    struct timeval tv = {0};
+    socklen_t len = sizeof(tv);
+
+    if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) || (!tv.tv_sec && !tv.tv_usec))
+        return INT64_MAX;
+    return now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
+}
+
+/*
+ * Would a native call be interrupted now? The notified call itself is only killable, so a signal
+ * with a handler waits until we answer: look for one that is pending, unblocked and caught.
+ */
+static bool connect_is_interrupted(const struct request *r)
+{
+    uint64_t pending = 0, blocked = 0, caught = 0, v;
+    char name[48], line[128];
+    FILE *f;
+
+    snprintf(name, sizeof(name), "/proc/%d/status", r->tid);
+    f = fopen(name, "re");
+    if (!f)
+        return false;
+    while (fgets(line, sizeof(line), f)) {
+        if (strncmp(line, "SigPnd:", 7) && strncmp(line, "ShdPnd:", 7) &&
+            strncmp(line, "SigBlk:", 7) && strncmp(line, "SigCgt:", 7))
+            continue;
+        v = strtoull(line + 7, NULL, 16);
+        if (line[3] == 'B')
+            blocked = v;
+        else if (line[3] == 'C')
+            caught = v;
+        else
+            pending |= v;
+    }
+    fclose(f);
+    return pending & ~blocked & caught;
+}
+
+#define CONNECT_SLICE_MS 50
+
+/* Worker: waits as the blocking call would, then answers. */
+static struct verdict connect_wait(const struct request *r, void *arg)
+{
+    _cleanup_(job_freep) struct connect_job *j = arg;
+    int64_t deadline = connect_deadline(j->fd), left;
+    int slice = 1, rc, ready;
+
+    for (;;) {
+        struct pollfd pfd = {.fd = j->domain == AF_UNIX ? -1 : j->fd, .events = POLLOUT};
+
+        /* A full UNIX queue raises no event on our side: look again, less and less often. */
+        slice = j->domain == AF_UNIX ? MIN(slice * 2, 20) : CONNECT_SLICE_MS;
+        left = deadline - now_ms();
+        ready = poll(&pfd, 1, (int)MAX(0, MIN(left, slice)));
+        if (!request_alive(r))
+            return verdict_gone();
+        if (ready > 0 || j->domain == AF_UNIX) {
+            rc = connect_once(r, j);
+            if (!connect_is_pending(j, rc))
+                return verdict_result(rc);
+        }
+        if (now_ms() >= deadline)
+            return verdict_errno(j->domain == AF_UNIX ? EAGAIN : EINPROGRESS);
+        if (connect_is_interrupted(r))
+            return verdict_errno(EINTR);
+    }
+}
+
+static struct verdict connect_perform(struct request *r, struct connect_job **job)
+{
+    int rc = connect_once(r, *job);
+    struct verdict v;
+
+    if (!connect_is_pending(*job, rc))
+        return verdict_result(rc);
+    v = request_defer(r, connect_wait, *job);
+    if (v.kind == VERDICT_LATER)
+        *job = NULL; /* the worker's now */
+    return v;
+}
+
+static struct verdict connect_refuse(struct request *r, const char *subject, const char *rule,
+                                     const char *hint)
+{
+    request_explain(r, subject, EACCES, rule, hint);
+    return verdict_errno(EACCES);
+}
+
+/* Resolves the path, asks the grants about the object and names it by descriptor in the job. */
+static struct verdict connect_path(struct request *r, struct connect_job **job, const char *path)
+{
+    const struct net_open *open = supervisor_state(r->sup, &net_unix_open_feature);
+    _cleanup_resolved_ struct resolved at = RESOLVED_INIT;
+    struct sockaddr_un *un = &(*job)->addr.u.un;
+    int rc;
+
+    rc = resolve_path(r, AT_FDCWD, path, WALK_FOLLOW | WALK_PARENT, &at);
+    if (rc < 0)
+        return verdict_errno(rc);
+    if (at.fd < 0)
+        return verdict_errno(ENOENT);
+    if (at.trailing_slash && !S_ISDIR(at.id.mode))
+        return verdict_errno(ENOTDIR);
+    if (!request_alive(r))
+        return verdict_gone();
+    if (fs_deny_covers(r, at.fd, at.parent_fd, at.name))
+        return connect_refuse(r, path, "denied by --fs-deny", NULL);
+    rc = grants_of_object(open->grants, at.fd, at.parent_fd, at.name);
+    if (rc < 0 || !(rc & GRANT_WRITE)) {
+        char where[PATH_MAX]; /* a grant on the path as given would be one on a link */
+        bool known = fd_location(at.fd, where, sizeof(where)) > 0;
+
+        return connect_refuse(r, known ? where : path, "unix socket outside the write grants",
+                              "-w");
+    }
+
+    memset(&(*job)->addr, 0, sizeof((*job)->addr));
+    un->sun_family = AF_UNIX;
+    _Static_assert(sizeof(un->sun_path) >= FD_PATH_MAX, "descriptor path fits");
+    fd_path(at.fd, un->sun_path);
+    (*job)->addr.len = sizeof(*un);
+    (*job)->object_fd = steal_fd(&at.fd);
+    return connect_perform(r, job);
+}
+
+static struct verdict connect_unix(struct request *r, struct connect_job **job)
+{
+    const struct plan *plan = supervisor_plan(r->sup);
+    char path[NET_PATH_MAX], text[NET_TEXT_MAX];
+    struct verdict v;
+
+    switch (net_addr_unix_name(&(*job)->addr, path)) {
+    case NET_NAME_PATH: return connect_path(r, job, path);
+    case NET_NAME_ABSTRACT:
+        net_addr_text(&(*job)->addr, text);
+        /* The scope is the kernel's check on the calling thread's domain: outside of the domain we
+         * would connect to what the command may not. */
+        if ((plan->scoped & LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET) && !plan->behalf) {
+            request_explain(r, text, EPERM, "abstract socket, cannot be checked here", NULL);
+            return verdict_errno(EPERM);
+        }
+        v = connect_perform(r, job);
+        if (v.kind == VERDICT_ERRNO && v.value == EPERM)
+            request_explain(r, text, EPERM, "abstract socket of a process outside the sandbox",
+                            "--disable abstract-unix-socket-scope");
+        return v;
+    case NET_NAME_OTHER:
+    default:
+        /* Longer than the structure never names anything, but must not reach past our zeroes. */
+        if ((*job)->addr.len > sizeof(struct sockaddr_un))
+            return verdict_errno(EINVAL);
+        return connect_perform(r, job);
+    }
+}
+
+/* The port rule is asked here too: a second lock beside Landlock's own on this thread. */
+static struct verdict connect_inet(struct request *r, struct connect_job **job)
+{
+    const struct policy *p = supervisor_policy(r->sup);
+    const struct net_addr *a = &(*job)->addr;
+    char text[NET_TEXT_MAX], hint[48];
+    int rc;
+
+    if ((supervisor_plan(r->sup)->handled_net & LANDLOCK_ACCESS_NET_CONNECT_TCP) &&
+        net_sockopt((*job)->fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP) {
+        rc = net_connect_check(&p->net_connect, (*job)->domain, a);
+        if (rc == -EACCES) {
+            net_addr_text(a, text);
+            snprintf(hint, sizeof(hint), "--net-allow :%d", net_addr_port(a));
+            return connect_refuse(r, text, "TCP port not allowed", hint);
+        }
+        if (rc < 0)
+            return verdict_errno(rc);
+    }
+    return connect_perform(r, job);
+}
+
+struct verdict net_connect(struct request *r)
+{
+    _cleanup_(job_freep) struct connect_job *j = calloc(1, sizeof(*j));
+    int rc, flags;
+
+    if (!j)
+        return verdict_errno(ENOMEM);
+    j->object_fd = -1;
+    j->fd = net_socket_dup(r, &j->domain);
+    if (j->fd == -EACCES)
+        return connect_refuse(r, "socket", "the socket cannot be duplicated for checking", NULL);
+    if (j->fd < 0)
+        return verdict_errno(j->fd);
+    rc = net_addr_read(r, call_addr(&r->call, 1), r->call.args[2], &j->addr);
+    if (rc < 0)
+        return verdict_errno(rc);
+    if (!request_alive(r))
+        return verdict_gone();
+    flags = fcntl(j->fd, F_GETFL);
+    if (flags < 0)
+        return verdict_errno(errno);
+    j->blocking = !(flags & O_NONBLOCK);
+    if (j->domain == AF_UNIX)
+        return connect_unix(r, &j);
+    if (j->domain == AF_INET || j->domain == AF_INET6)
+        return connect_inet(r, &j);
+    return connect_perform(r, &j);
+}

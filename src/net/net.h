@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Network-side features: UNIX sockets by path (FG-05), listen without bind (NB-01), the netlink
+ * view (NL-01). Handlers run in receiver threads, waiting work on workers; addresses are the child's.
+ */
+#pragma once
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "supervisor/supervisor.h"
+
+extern const struct feature net_unix_closed_feature;
+extern const struct feature net_unix_open_feature;
+extern const struct feature net_unix_bind_feature;
+extern const struct feature net_listen_feature;
+extern const struct feature net_netlink_feature;
+
+/* How UNIX sockets are governed under a policy on a kernel; see README.md. */
+enum net_unix_mode {
+    NET_UNIX_NATIVE = 0, /* Landlock checks the path (ABI 9) and nothing else needs a look */
+    NET_UNIX_CLOSED,     /* no UNIX socket can be created; pairs stay */
+    NET_UNIX_OPEN,       /* stream sockets exist, connect is performed on behalf */
+};
+enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k);
+/* True when Landlock checks TCP binds, so that listen has to follow the same rule. */
+bool net_bind_is_governed(const struct policy *p, const struct kernel *k);
+
+/* A socket address copied from the child once; `path` is filled by net_addr_unix_path(). */
+struct net_addr {
+    union {
+        struct sockaddr sa;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+        struct sockaddr_storage storage;
+    } u;
+    socklen_t len;
+};
+#define NET_PATH_MAX (sizeof(((struct sockaddr_un *)0)->sun_path) + 1)
+#define NET_TEXT_MAX 128
+
+/* Copies the address with the kernel's length rule: 0, -EINVAL or -EFAULT. */
+int net_addr_read(const struct request *r, child_addr addr, uint64_t len, struct net_addr *ret);
+enum net_name { NET_NAME_OTHER = 0, NET_NAME_PATH, NET_NAME_ABSTRACT };
+/* What a UNIX socket would make of the address. PATH: path is NUL-terminated and not empty. OTHER:
+ * unnamed, another family or a length the kernel refuses; it never names an object. */
+enum net_name net_addr_unix_name(const struct net_addr *a, char path[NET_PATH_MAX]);
+/* For people: "1.2.3.4:80", "[::1]:80", "@name" or the path. Bytes are not escaped. */
+void net_addr_text(const struct net_addr *a, char out[NET_TEXT_MAX]);
+/* Port in host order of an INET or INET6 address, or -1. */
+int net_addr_port(const struct net_addr *a);
+
+/* Landlock's rule for connect on a TCP socket of `domain`, on copied bytes: 0, -EACCES, -EINVAL. */
+int net_connect_check(const struct port_set *ports, int domain, const struct net_addr *a);
+/* May a TCP socket whose local port is `port` (0: none yet) listen? `0` in the set means that the
+ * kernel may choose, and then any port may have been chosen. */
+bool net_listen_allowed(const struct port_set *ports, int port);
+
+/* Integer socket option, or -errno. */
+int net_sockopt(int fd, int level, int option);
+/* Duplicate of argument 0, a socket, and its domain; -EACCES where the kernel refuses duplicates. */
+int net_socket_dup(const struct request *r, int *ret_domain);
+
+/* State of the open feature. */
+struct grants;
+struct net_watch;
+struct net_open {
+    struct grants *grants;
+    struct net_watch *watch;
+};
+/* connect.c */
+struct verdict net_connect(struct request *r);
+/* bind.c */
+struct verdict net_bind(struct request *r);
+/* socketpair.c: answers datagram pairs with sequenced-packet pairs. */
+struct verdict net_socketpair(struct request *r);

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * FG-05 on kernels whose Landlock does not check UNIX socket paths (ABI < 9), and fs-deny for sockets
+ * everywhere: which of the three modes holds, and the feature tables. Pure but for start and refuse.
+ */
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "fs/grants.h"
+#include "net/net.h"
+#include "net/watch.h"
+
+#define ABI_RESOLVE_UNIX 9
+#define TYPE_MASK 0xf /* the rest of socket()'s type argument is flags */
+
+enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k)
+{
+    if (k->landlock_abi >= ABI_RESOLVE_UNIX && !p->fs_deny.n)
+        return NET_UNIX_NATIVE;
+    if (!p->fs_write.n || p->no_supervisor || !k->pidfd_getfd)
+        return NET_UNIX_CLOSED;
+    return NET_UNIX_OPEN;
+}
+
+static bool closed_wanted(const struct policy *p, const struct kernel *k)
+{
+    return net_unix_mode(p, k) == NET_UNIX_CLOSED;
+}
+
+static bool open_wanted(const struct policy *p, const struct kernel *k)
+{
+    return net_unix_mode(p, k) == NET_UNIX_OPEN;
+}
+
+/* Under fs-deny a bind could create a name below a denied directory, which Landlock permits. */
+static bool bind_wanted(const struct policy *p, const struct kernel *k)
+{
+    (void)k;
+    return p->fs_deny.n && !p->no_supervisor;
+}
+
+/* The filter refuses by itself; with --explain the dispatcher does, before any handler. */
+static struct verdict unix_refuse(struct request *r)
+{
+    return call_int(&r->call, 0) == AF_UNIX ? verdict_errno(EACCES) : verdict_pass();
+}
+
+#define UNIX_SOCKET                                            \
+    {                                                          \
+        .arg = 0, .cmp = CMP_EQ, .mask = ~0u, .value = AF_UNIX \
+    }
+#define TYPE_IS(t)                                               \
+    {                                                            \
+        .arg = 1, .cmp = CMP_EQ, .mask = TYPE_MASK, .value = (t) \
+    }
+#define REFUSE (SECCOMP_RET_ERRNO | EACCES)
+
+/* A datagram end can name any destination in sendto and sendmsg, which the filter cannot read. The
+ * kernel turns SOCK_RAW into SOCK_DGRAM for this family. */
+static const struct filter_clause pair_clauses[] = {
+    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_DGRAM)}, .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_RAW)}, .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+};
+static const struct filter_clause closed_clauses[] = {
+    {.test = {UNIX_SOCKET}, .ntests = 1, .ret = REFUSE},
+};
+static const struct filter_clause open_clauses[] = {
+    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_DGRAM)}, .ntests = 2, .ret = REFUSE},
+    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_RAW)}, .ntests = 2, .ret = REFUSE},
+};
+
+static const struct feature_call closed_calls[] = {
+    {OP_SOCKET, unix_refuse, closed_clauses, ARRAY_SIZE(closed_clauses)},
+    {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
+};
+static const struct feature_call open_calls[] = {
+    {OP_SOCKET, unix_refuse, open_clauses, ARRAY_SIZE(open_clauses)},
+    {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
+    {OP_CONNECT, net_connect, NULL, 0},
+};
+static const struct feature_call bind_calls[] = {
+    {OP_BIND, net_bind, NULL, 0},
+};
+
+static void open_stop(void *state)
+{
+    struct net_open *o = state;
+
+    if (!o)
+        return;
+    net_watch_free(o->watch);
+    grants_free(o->grants);
+    free(o);
+}
+
+static int open_start(struct supervisor *s, void **ret_state, struct error *err)
+{
+    struct net_open *o = calloc(1, sizeof(*o));
+    int r = 0;
+
+    if (o)
+        o->watch = net_watch_new();
+    if (!o || !o->watch)
+        r = error_set(err, ERROR_SETUP, -ENOMEM, "unix", "%s", error_text(ENOMEM));
+    if (r == 0)
+        r = grants_new(supervisor_policy(s), &o->grants, err);
+    if (r < 0) {
+        open_stop(o);
+        return r;
+    }
+    *ret_state = o;
+    return 0;
+}
+
+const struct feature net_unix_closed_feature = {
+    .name = "unix-closed",
+    .wanted = closed_wanted,
+    .calls = closed_calls,
+    .ncalls = ARRAY_SIZE(closed_calls),
+};
+
+/* behalf: connections are made by threads inside the command's Landlock domain, so that the kernel
+ * applies the TCP port rules and the abstract-socket scope to them as to the command itself. */
+const struct feature net_unix_open_feature = {
+    .name = "unix",
+    .wanted = open_wanted,
+    .calls = open_calls,
+    .ncalls = ARRAY_SIZE(open_calls),
+    .behalf = true,
+    .start = open_start,
+    .stop = open_stop,
+};
+
+const struct feature net_unix_bind_feature = {
+    .name = "unix-bind",
+    .wanted = bind_wanted,
+    .calls = bind_calls,
+    .ncalls = ARRAY_SIZE(bind_calls),
+    .behalf = true,
+};

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Policy and kernel to a plan: which features are active, the filter, the Landlock rulesets.
+ * Caller's thread, before the child exists, so that whatever can fail does it there (L-02).
+ */
+#include "plan/plan.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "plan/internal.h"
+#include "plan/landlock.h"
+#include "supervisor/supervisor.h"
+
+void plan_fini(struct plan *p)
+{
+    /* A zeroed plan was never built; a built one names its policy and holds -1 or descriptors. */
+    if (p->policy) {
+        if (p->anchor_fd >= 0)
+            util_close(p->anchor_fd);
+        if (p->ruleset_fd >= 0)
+            util_close(p->ruleset_fd);
+        if (p->nested_fd >= 0)
+            util_close(p->nested_fd);
+    }
+    filter_prog_fini(&p->prog);
+    filter_plan_fini(&p->filter);
+    filter_plan_fini(&p->quiet);
+    *p = (struct plan){.anchor_fd = -1, .ruleset_fd = -1, .nested_fd = -1};
+}
+
+static int select_features(struct plan *p, struct error *err)
+{
+    if (p->policy->no_supervisor)
+        return 0;
+    for (size_t i = 0; i < all_feature_count; i++) {
+        const struct feature *f = all_features[i];
+
+        if (!f->wanted(p->policy, p->kernel))
+            continue;
+        if (p->nfeatures >= PLAN_MAX_FEATURES)
+            return error_set(err, ERROR_SETUP, -E2BIG, f->name, "more than %d features",
+                             PLAN_MAX_FEATURES);
+        p->features[p->nfeatures++] = f;
+        p->behalf |= f->behalf;
+    }
+    return 0;
+}
+
+static int build_filter(struct plan *p, struct error *err)
+{
+    const struct kernel *k = p->kernel;
+    int r;
+
+    if (!k->seccomp_filter)
+        return error_set(err, ERROR_SETUP, -ENOSYS, "seccomp",
+                         "system call filters are not available here (kernel without "
+                         "CONFIG_SECCOMP_FILTER, or an outer sandbox forbids them)");
+    r = plan_filter(p->policy, k, arch_native(), p->features, p->nfeatures, &p->filter, err);
+    if (r < 0)
+        return r;
+    if (p->policy->explain) {
+        p->quiet = p->filter;
+        p->filter = (struct filter_plan){0};
+        r = plan_filter_told(&p->quiet, &p->filter);
+        if (r < 0)
+            return error_set(err, ERROR_SETUP, r, "filter", "%s", error_text(r));
+    }
+    p->notify = filter_has_action(&p->filter, SECCOMP_RET_USER_NOTIF);
+    if (p->notify && !k->notify)
+        return error_set(err, ERROR_SETUP, -ENOSYS, "seccomp",
+                         "this policy needs system call notification (Linux 5.0 or newer, not "
+                         "forbidden by an outer sandbox)");
+    return filter_compile(&p->filter, &p->prog, err);
+}
+
+static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct error *err)
+{
+    int r;
+
+    p->handled_fs = m->handled_fs;
+    p->handled_net = m->handled_net;
+    p->scoped = m->scoped;
+    r = landlock_ruleset(p->policy, m, err);
+    if (r < 0)
+        return r;
+    p->ruleset_fd = r;
+    /* Its scope would hold for the command too: disabled means disabled, the anchor then finds the
+     * members in /proc. */
+    if (!p->policy->no_supervisor &&
+        p->policy->protection[PROT_SIGNAL_SCOPE] != PROTECTION_DISABLED)
+        p->anchor_fd = landlock_anchor_ruleset(p->kernel);
+    if (!p->behalf)
+        return 0;
+    /* Receivers share the first domain and read the command's /proc entries; the command itself
+     * gets the policy alone, as a second domain beneath: it cannot signal or trace them. */
+    r = landlock_ruleset(p->policy, m, err);
+    if (r < 0)
+        return r;
+    p->nested_fd = r;
+    r = landlock_add_proc(p->ruleset_fd, m);
+    if (r < 0)
+        return error_set(err, ERROR_SETUP, r, "/proc", "mediating files needs /proc: %s",
+                         error_text(r));
+    return 0;
+}
+
+int plan_build(const struct policy *policy, const struct kernel *kernel, struct plan *ret,
+               struct error *err)
+{
+    struct plan p = {
+        .policy = policy, .kernel = kernel, .anchor_fd = -1, .ruleset_fd = -1, .nested_fd = -1};
+    struct landlock_masks m;
+    int r = landlock_masks(policy, kernel, &m, err);
+
+    if (r == 0)
+        r = select_features(&p, err);
+    if (r == 0)
+        r = build_filter(&p, err);
+    if (r == 0)
+        r = build_rulesets(&p, &m, err);
+    if (r < 0) {
+        plan_fini(&p);
+        return r;
+    }
+    *ret = p;
+    return 0;
+}
+
+uint32_t plan_denied_ret(const struct plan *p, const struct seccomp_data *d)
+{
+    return filter_eval(p->quiet.entries ? &p->quiet : &p->filter, d);
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The policy as a whole: contradictions, and demands this machine cannot meet. Runs once in the
+ * caller's thread before anything is created; every message names the field in its CLI spelling.
+ */
+#include <errno.h>
+#include <signal.h>
+
+#include "policy/internal.h"
+
+static int refuse(struct error *err, const char *flag, const char *why)
+{
+    return error_set(err, ERROR_POLICY, -EINVAL, flag, "%s", why);
+}
+
+/* NS-01: without a supervisor nobody could do these; dropping them silently would be a lie. */
+static int validate_no_supervisor(const struct policy *p, struct error *err)
+{
+    static const char why[] = "needs a supervisor and cannot be combined with --no-supervisor";
+
+    if (!p->no_supervisor)
+        return 0;
+    if (p->fs_deny.n)
+        return refuse(err, "--fs-deny", why);
+    if (p->timeout_ns)
+        return refuse(err, "--timeout", why);
+    if (p->explain)
+        return refuse(err, "--explain", why);
+    if (p->linger)
+        return refuse(err, "--linger", why);
+    if (p->stop_grace_ns != STOP_GRACE_DEFAULT_NS)
+        return refuse(err, "--stop-grace", why);
+    if (p->stop_signal != SIGTERM)
+        return refuse(err, "--stop-signal", why);
+    if (p->name)
+        return refuse(err, "--name", why);
+    return 0;
+}
+
+static int validate_protections(const struct policy *p, struct error *err)
+{
+    if (p->protection[PROT_FS_REFER] == PROTECTION_DISABLED)
+        return refuse(err, "--disable", "fs-refer cannot be disabled");
+    /* Such rules would look like a restriction while every port is open. */
+    if (p->protection[PROT_NET_TCP] == PROTECTION_DISABLED) {
+        static const char open[] = "restricts nothing when net-tcp is disabled: drop one of them";
+
+        if (!port_set_is_empty(&p->net_connect))
+            return refuse(err, "--net-allow", open);
+        if (!port_set_is_empty(&p->net_bind))
+            return refuse(err, "--net-allow-bind", open);
+    }
+    return 0;
+}
+
+static int validate_cores(const struct policy *p, struct error *err)
+{
+    struct cpu_mask mask;
+    char available[128];
+
+    if (p->n_cpu_cores == 0)
+        return 0;
+    if (!cpu_mask_read(&mask))
+        return error_set(err, ERROR_SETUP, -errno, "--cpu-cores",
+                         "cannot tell which cores are available: %s", error_text(errno));
+    for (size_t i = 0; i < p->n_cpu_cores; i++) {
+        if (cpu_mask_has(&mask, p->cpu_cores[i]))
+            continue;
+        cpu_mask_print(&mask, available, sizeof(available));
+        return error_set(err, ERROR_POLICY, -EINVAL, "--cpu-cores",
+                         "core %u is not available here (available: %s)", p->cpu_cores[i],
+                         available);
+    }
+    return 0;
+}
+
+static int validate_paths(const struct policy *p, struct error *err)
+{
+    static const char why[] = "the path is not absolute";
+
+    for (size_t i = 0; i < p->fs_read.n; i++) {
+        if (*p->fs_read.v[i].path != '/')
+            return refuse(err, "--fs-read", why);
+    }
+    for (size_t i = 0; i < p->fs_write.n; i++) {
+        if (*p->fs_write.v[i].path != '/')
+            return refuse(err, "--fs-write", why);
+    }
+    for (size_t i = 0; i < p->fs_deny.n; i++) {
+        if (*p->fs_deny.v[i] != '/')
+            return refuse(err, "--fs-deny", why);
+    }
+    if (p->cwd && *p->cwd != '/')
+        return refuse(err, "--cwd", why);
+    return 0;
+}
+
+int policy_validate(struct policy *p, struct error *err)
+{
+    int r = validate_paths(p, err);
+
+    if (r == 0)
+        r = validate_protections(p, err);
+    if (r == 0)
+        r = validate_no_supervisor(p, err);
+    if (r == 0)
+        r = validate_cores(p, err);
+    if (r < 0)
+        return r;
+    if (p->has_user && (p->uid == (uid_t)-1 || p->gid == (gid_t)-1))
+        return refuse(err, "--user", "user and group go together, each below 4294967295");
+    if (p->gpu == GPU_LIST && p->n_gpu_devices == 0)
+        return refuse(err, "--gpu", "the list of devices is empty");
+    port_set_normalise(&p->net_connect);
+    port_set_normalise(&p->net_bind);
+    return 0;
+}

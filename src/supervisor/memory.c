@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reading and writing the caller's memory, and its /proc files. Runs in receivers and workers. The
+ * addresses and what lies there are hostile; lengths are bounded by the callers.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include "supervisor/internal.h"
+#include "sys/fs.h"
+#include "sys/uapi.h"
+
+#define READ_CHUNK 4096 /* never larger than a page of any machine: stop at page ends */
+
+bool request_alive(const struct request *r)
+{
+    uint64_t id = r->id;
+
+    return ioctl(r->sup->listener_fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &id) == 0;
+}
+
+static uint64_t request_untag(const struct request *r, child_addr a)
+{
+    return r->sup->arch->untag(a.addr);
+}
+
+static ssize_t memory_read(const struct request *r, uint64_t addr, void *dst, size_t len)
+{
+    struct iovec local = {dst, len};
+    struct iovec remote = {(void *)(uintptr_t)addr, len};
+    ssize_t n = process_vm_readv(r->tid, &local, 1, &remote, 1, 0);
+
+    return n < 0 ? -errno : n;
+}
+
+int request_read(const struct request *r, child_addr addr, void *dst, size_t len)
+{
+    ssize_t n;
+
+    if (len == 0)
+        return 0;
+    n = memory_read(r, request_untag(r, addr), dst, len);
+    if (n < 0)
+        return n == -EINVAL ? -EFAULT : (int)n;
+    return (size_t)n == len ? 0 : -EFAULT;
+}
+
+ssize_t request_read_some(const struct request *r, child_addr addr, void *dst, size_t len)
+{
+    ssize_t n;
+
+    if (len == 0)
+        return 0;
+    n = memory_read(r, request_untag(r, addr), dst, len);
+    return n == 0 || n == -EINVAL ? -EFAULT : n;
+}
+
+ssize_t request_read_string(const struct request *r, child_addr addr, char *dst, size_t size)
+{
+    uint64_t at = request_untag(r, addr);
+    size_t got = 0;
+
+    while (got < size) {
+        size_t chunk = MIN(READ_CHUNK - (at + got) % READ_CHUNK, size - got);
+        ssize_t n = memory_read(r, at + got, dst + got, chunk);
+        const char *end;
+
+        if (n <= 0)
+            return n == -EPERM || n == -ESRCH ? n : -EFAULT;
+        end = memchr(dst + got, '\0', (size_t)n);
+        if (end)
+            return end - dst;
+        got += (size_t)n;
+        if ((size_t)n < chunk)
+            return -EFAULT;
+    }
+    return -ENAMETOOLONG;
+}
+
+int request_write(const struct request *r, child_addr addr, const void *src, size_t len)
+{
+    struct iovec local = {(void *)(uintptr_t)src, len};
+    struct iovec remote = {(void *)(uintptr_t)request_untag(r, addr), len};
+    ssize_t n;
+
+    if (len == 0)
+        return 0;
+    n = process_vm_writev(r->tid, &local, 1, &remote, 1, 0);
+    if (n < 0)
+        return errno == EINVAL ? -EFAULT : -errno;
+    return (size_t)n == len ? 0 : -EFAULT;
+}
+
+/* Reads a small /proc file of the caller whole. Returns the length. */
+static ssize_t proc_read(const char *path, char *buf, size_t size)
+{
+    /* Not open(3): musl adds an fcntl for O_CLOEXEC. */
+    _cleanup_close_ int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    size_t got = 0;
+
+    if (fd < 0)
+        return fd;
+    while (got < size - 1) {
+        ssize_t n = read(fd, buf + got, size - 1 - got);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        got += (size_t)n;
+    }
+    buf[got] = '\0';
+    return (ssize_t)got;
+}
+
+/* Value of a line "Name:\tvalue" in a status file; base as in strtol. */
+static int proc_field(const char *text, const char *name, int base, long *ret)
+{
+    size_t n = strlen(name);
+
+    /* Only at a line's start: Name: is first, its value has newlines escaped. */
+    for (const char *at = text; at; at = strchr(at, '\n')) {
+        at += *at == '\n';
+        if (strncmp(at, name, n) == 0 && at[n] == ':') {
+            *ret = strtol(at + n + 1, NULL, base);
+            return 0;
+        }
+    }
+    return -ENOENT;
+}
+
+int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask)
+{
+    char path[48], text[2048];
+    long tgid, mask;
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)r->tid);
+    n = proc_read(path, text, sizeof(text));
+    if (n < 0)
+        return (int)n;
+    if (!request_alive(r))
+        return -ESRCH;
+    if (proc_field(text, "Tgid", 10, &tgid) < 0 || proc_field(text, "Umask", 8, &mask) < 0)
+        return -EIO;
+    if (ret_tgid)
+        *ret_tgid = (pid_t)tgid;
+    if (ret_umask)
+        *ret_umask = (mode_t)mask & 0777;
+    return 0;
+}
+
+int request_fd_flags(const struct request *r, int fd)
+{
+    char path[64], text[1024];
+    long flags;
+    ssize_t n;
+
+    if (fd < 0)
+        return -EBADF;
+    snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)r->tid, fd);
+    n = proc_read(path, text, sizeof(text));
+    if (n < 0)
+        return n == -ENOENT ? -EBADF : (int)n;
+    if (!request_alive(r))
+        return -ESRCH;
+    return proc_field(text, "flags", 8, &flags) < 0 ? -EIO : (int)flags;
+}
+
+int request_fd_path(const struct request *r, int fd)
+{
+    char path[48];
+    int got;
+
+    if (fd == AT_FDCWD)
+        snprintf(path, sizeof(path), "/proc/%d/cwd", (int)r->tid);
+    else if (fd < 0)
+        return -EBADF;
+    else
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)r->tid, fd);
+    got = sys_openat(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
+    if (got < 0)
+        return got == -ENOENT && fd != AT_FDCWD ? -EBADF : got;
+    if (!request_alive(r)) {
+        util_close(got);
+        return -ESRCH;
+    }
+    return got;
+}
+
+/* Parent of a process or thread, 0 when it is gone. */
+static pid_t proc_parent(pid_t pid)
+{
+    char path[48], text[2048];
+    long parent;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    if (proc_read(path, text, sizeof(text)) < 0 || proc_field(text, "PPid", 10, &parent) < 0)
+        return 0;
+    return (pid_t)parent;
+}
+
+#define MEMBER_MAX_DEPTH 4096 /* ancestors looked at before giving up (then: not a member) */
+
+bool supervisor_is_member(const struct supervisor *s, pid_t pid)
+{
+    for (int i = 0; i < MEMBER_MAX_DEPTH && pid > 1; i++) {
+        pid = proc_parent(pid);
+        if (pid == s->anchor_pid)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor's contract with features. Receivers (one or more threads) take notifications,
+ * decode them, run the handlers of the operation in feature order and answer. Every byte that comes
+ * from the child is hostile: read it once through request_read*(), check, act, answer.
+ */
+#pragma once
+
+#include <limits.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "arch/arch.h"
+#include "plan/filter.h"
+#include "plan/plan.h"
+
+struct supervisor;
+struct receiver;
+
+enum verdict_kind {
+    VERDICT_PASS = 0, /* not mine: next handler; after the last one the call is refused (EPERM) */
+    VERDICT_VALUE,    /* the call returns `value` */
+    VERDICT_ERRNO,    /* the call fails with `value` (positive errno) */
+    VERDICT_INJECT, /* `fd` is installed in the child with fd_flags (O_CLOEXEC or 0) and its number
+                         returned; the supervisor's copy is closed in every case */
+    VERDICT_CONTINUE, /* the kernel goes on; needs a proof in a comment (design rule 3) */
+    VERDICT_LATER,    /* a worker answers: see request_defer() */
+    VERDICT_KILL,     /* the whole sandbox is killed */
+    VERDICT_GONE,     /* the notification died; no answer */
+};
+struct verdict {
+    enum verdict_kind kind;
+    int64_t value;
+    int fd;
+    uint32_t fd_flags;
+};
+static inline struct verdict verdict_pass(void)
+{
+    return (struct verdict){.kind = VERDICT_PASS, .fd = -1};
+}
+static inline struct verdict verdict_value(int64_t v)
+{
+    return (struct verdict){.kind = VERDICT_VALUE, .value = v, .fd = -1};
+}
+/* Accepts positive or negative errno. */
+static inline struct verdict verdict_errno(int e)
+{
+    return (struct verdict){.kind = VERDICT_ERRNO, .value = e < 0 ? -e : e, .fd = -1};
+}
+/* 0 or a positive result becomes VALUE, a negative errno ERRNO. */
+static inline struct verdict verdict_result(int64_t r)
+{
+    return r < 0 ? verdict_errno((int)r) : verdict_value(r);
+}
+static inline struct verdict verdict_inject(int fd, uint32_t flags)
+{
+    return (struct verdict){.kind = VERDICT_INJECT, .fd = fd, .fd_flags = flags};
+}
+static inline struct verdict verdict_gone(void)
+{
+    return (struct verdict){.kind = VERDICT_GONE, .fd = -1};
+}
+/* Write the proof as the argument: why a raced pointer or descriptor cannot widen anything. */
+#define verdict_continue(proof) ((struct verdict){.kind = VERDICT_CONTINUE, .fd = -1})
+
+/* One notification. Lives on the receiver's stack for the duration of the handler. */
+struct request {
+    struct supervisor *sup;
+    uint64_t id;
+    pid_t tid; /* the calling thread, in our pid namespace */
+    struct call call;
+    const struct seccomp_data *data;
+};
+
+/* True while the caller still waits for this very notification. Check after reading memory or
+ * opening /proc/<tid>/..., before acting on it: closes pid reuse. */
+bool request_alive(const struct request *r);
+
+/* Copies from the child. Exactly len bytes, or -EFAULT; -ESRCH when it is gone; -EPERM when the
+ * kernel refuses access (undumpable). Never trusts lengths: callers bound len first. */
+int request_read(const struct request *r, child_addr addr, void *dst, size_t len);
+/* Reads up to len bytes, stopping at an unmapped page: returns the count, > 0, or -EFAULT. */
+ssize_t request_read_some(const struct request *r, child_addr addr, void *dst, size_t len);
+/* NUL-terminated string of at most size-1 bytes: length, -EFAULT, or -ENAMETOOLONG. Reads never
+ * cross into a page it does not need. */
+ssize_t request_read_string(const struct request *r, child_addr addr, char *dst, size_t size);
+#define request_read_path(r, addr, buf) request_read_string((r), (addr), (buf), PATH_MAX)
+/* All or nothing as far as the kernel can tell: 0 or -EFAULT. Read-only pages answer -EFAULT. */
+int request_write(const struct request *r, child_addr addr, const void *src, size_t len);
+
+/* A duplicate of the child's descriptor (pidfd_getfd): our fd, or -EBADF, -EPERM (refused here). */
+int request_fd(const struct request *r, int fd);
+/* Installs a descriptor of ours in the child without answering yet (SECCOMP_IOCTL_NOTIF_ADDFD, flags
+ * O_CLOEXEC or 0): its number there, or -errno. For calls that return several descriptors. */
+int request_addfd(const struct request *r, int fd, uint32_t flags);
+/* O_PATH descriptor of the child's descriptor `fd`, through /proc/<tid>/fd/N: works for files and
+ * directories without pidfd_getfd. -EBADF when not open. AT_FDCWD gives its working directory. */
+int request_fd_path(const struct request *r, int fd);
+/* Open flags of the child's descriptor from fdinfo (O_ACCMODE and O_PATH bits), or -EBADF. */
+int request_fd_flags(const struct request *r, int fd);
+/* Thread group and umask from /proc/<tid>/status. */
+int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask);
+/* True when pid (a tgid or tid) is a member of this sandbox: its ancestors lead to the anchor. */
+bool supervisor_is_member(const struct supervisor *s, pid_t pid);
+
+/* Runs fn on a worker thread that answers with its verdict; the receiver goes on. fn must look at
+ * request_alive() at least every 50 ms and give up when it is false: the end of the sandbox waits. `arg` is owned by
+ * fn. Bounded: returns verdict_errno(EAGAIN) when too much is in flight. */
+struct verdict request_defer(const struct request *r,
+                             struct verdict (*fn)(const struct request *, void *), void *arg);
+
+/* Answers now, from inside a handler, for work that goes on after the answer (the exec guard watches
+ * the call it let go on); the handler then returns verdict_gone(). 0, or -ENOENT when the
+ * notification died. Only VALUE, ERRNO and CONTINUE. */
+int request_answer(const struct request *r, struct verdict v);
+
+/* Says why a call was refused (--explain). `rule` and `hint` are static or NULL; subject is bytes. */
+void request_explain(const struct request *r, const char *subject, int err, const char *rule,
+                     const char *hint);
+
+const struct policy *supervisor_policy(const struct supervisor *s);
+const struct plan *supervisor_plan(const struct supervisor *s);
+const struct kernel *supervisor_kernel(const struct supervisor *s);
+/* The feature's own state, set by its start(); NULL when the feature is not active. */
+void *supervisor_state(const struct supervisor *s, const struct feature *f);
+
+typedef struct verdict (*call_handler)(struct request *r);
+
+/* When a call of the operation is notified at all: clauses tried in order, as in the filter; NULL:
+ * always. `allow` clauses come first. */
+struct feature_call {
+    enum call_op op;
+    call_handler handle;
+    const struct filter_clause
+        *when; /* clauses with ret SECCOMP_RET_USER_NOTIF (or ALLOW before) */
+    size_t nwhen;
+};
+
+struct feature {
+    const char *name;
+    /* Does this policy on this kernel need the feature? Pure. */
+    bool (*wanted)(const struct policy *p, const struct kernel *k);
+    const struct feature_call *calls;
+    size_t ncalls;
+    /* Calls that must not run natively while active because nobody mediates them: refused with
+     * EPERM in the filter. Any CLASS_PATH or CLASS_SOCKADDR call without a handler is added by the
+     * plan when `closed` is set (design rule 4). */
+    bool closed;
+    bool behalf; /* performs file operations under the command's own Landlock domain */
+    int (*start)(struct supervisor *s, void **ret_state, struct error *err); /* may be NULL */
+    void (*stop)(void *state);                                               /* may be NULL */
+};
+
+/* All features of the build, in dispatch order. src/supervisor/features.c. */
+extern const struct feature *const all_features[];
+extern const size_t all_feature_count;

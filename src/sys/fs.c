@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * File system calls without libc wrappers. Any thread; no state. Results of the kernel are trusted.
+ */
+#include "sys/fs.h"
+
+#include <errno.h>
+#include <linux/openat2.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "sys/uapi.h"
+
+/* struct statx of the kernel under our own name: older C libraries lack stx_mnt_id. */
+struct fs_statx {
+    uint32_t mask, blksize;
+    uint64_t attributes;
+    uint32_t nlink, uid, gid;
+    uint16_t mode, pad0;
+    uint64_t ino, size, blocks, attributes_mask;
+    struct {
+        int64_t sec;
+        uint32_t nsec;
+        int32_t pad;
+    } time[4];
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t mnt_id; /* 5.8 */
+    uint64_t spare[13];
+};
+_Static_assert(sizeof(struct fs_statx) == SYS_STATX_SIZE, "struct statx");
+_Static_assert(offsetof(struct fs_statx, mnt_id) == 144, "stx_mnt_id");
+
+/* STATX_TYPE MODE NLINK UID INO, and STATX_MNT_ID of 5.8 */
+#define IDENT_MASK (0x1u | 0x2u | 0x4u | 0x8u | 0x100u | 0x1000u)
+
+static int identify(int dirfd, const char *path, int flags, struct sys_ident *ret)
+{
+    struct fs_statx s = {0};
+    long r = raw_call5(SYS_statx, dirfd, path, flags, IDENT_MASK, &s);
+
+    if (r < 0)
+        return (int)r;
+    *ret = (struct sys_ident){
+        .dev = makedev(s.dev_major, s.dev_minor),
+        .ino = s.ino,
+        .mnt = s.mnt_id,
+        .mode = s.mode,
+        .nlink = s.nlink,
+        .uid = s.uid,
+        .rdev = makedev(s.rdev_major, s.rdev_minor),
+    };
+    return 0;
+}
+
+int sys_identify(int fd, struct sys_ident *ret)
+{
+    return identify(fd, "", AT_EMPTY_PATH, ret);
+}
+
+int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret)
+{
+    return identify(dirfd, name, AT_SYMLINK_NOFOLLOW, ret);
+}
+
+int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)
+{
+    struct open_how how = {.flags = flags, .mode = mode, .resolve = resolve};
+
+    return (int)raw_call4(SYS_openat2, dirfd, path, &how, sizeof(how));
+}
+
+int sys_openat(int dirfd, const char *path, int flags, mode_t mode)
+{
+    return (int)raw_call4(SYS_openat, dirfd, path, flags, mode);
+}
+
+int sys_open_path(int dirfd, const char *path, int flags)
+{
+    return (int)raw_call4(SYS_openat, dirfd, path, O_PATH | O_CLOEXEC | flags, 0);
+}
+
+int sys_chmod_fd(int fd, mode_t mode)
+{
+    char path[32];
+    long r = raw_call4(SYS_fchmodat2, fd, "", mode, AT_EMPTY_PATH);
+
+    if (r != -ENOSYS)
+        return (int)r;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return (int)raw_call3(SYS_fchmodat, AT_FDCWD, path, mode);
+}
+
+int sys_access_fd(int fd, int mode, int at_flags)
+{
+    return (int)raw_call4(SYS_faccessat2, fd, "", mode, at_flags | AT_EMPTY_PATH);
+}
+
+int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf)
+{
+    return (int)raw_call5(SYS_statx, fd, "", at_flags | AT_EMPTY_PATH, mask, buf);
+}
+
+int sys_statfs_fd(int fd, void *buf)
+{
+    return (int)raw_call2(SYS_fstatfs, fd, buf);
+}
+
+uint64_t sys_fs_magic(int fd)
+{
+    uint64_t buf[SYS_STATFS_SIZE / 8] = {0};
+
+    return sys_statfs_fd(fd, buf) < 0 ? 0 : buf[0];
+}
+
+ssize_t sys_getdents64(int fd, void *buf, size_t n)
+{
+    return raw_call3(SYS_getdents64, fd, buf, n);
+}
+
+int sys_renameat2(int odfd, const char *old, int ndfd, const char *new, unsigned flags)
+{
+    return (int)raw_call5(SYS_renameat2, odfd, old, ndfd, new, flags);
+}
+
+int sys_file_getattr(const char *path, void *attr, size_t size)
+{
+    return (int)raw_call5(SYS_file_getattr, AT_FDCWD, path, attr, size, 0);
+}
+
+int sys_file_setattr(const char *path, const void *attr, size_t size)
+{
+    return (int)raw_call5(SYS_file_setattr, AT_FDCWD, path, attr, size, 0);
+}
+
+uint64_t sys_rlimit_of(pid_t pid, int resource)
+{
+    struct rlimit l;
+    long r = raw_call4(SYS_prlimit64, pid, resource, 0, &l);
+
+    return r < 0 ? (uint64_t)RLIM_INFINITY : (uint64_t)l.rlim_cur;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * File system calls that the C libraries lack or wrap differently, one wrapper each: the kernel's
+ * value or -errno. Any thread. Arguments are ours; strings may carry the child's bytes.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "sys/raw.h"
+
+/* What identifies an object and decides how it may be opened. */
+struct sys_ident {
+    dev_t dev;
+    ino_t ino;
+    uint64_t mnt;  /* mount it was reached through (5.8) */
+    uint32_t mode; /* S_IFMT and permissions */
+    uint32_t nlink;
+    uid_t uid;
+    dev_t rdev;
+};
+/* Same object, whatever the mount. */
+static inline bool sys_ident_same(const struct sys_ident *a, const struct sys_ident *b)
+{
+    return a->dev == b->dev && a->ino == b->ino;
+}
+/* Of an open descriptor (O_PATH is enough). */
+int sys_identify(int fd, struct sys_ident *ret);
+/* Of a name in a directory, links not followed. */
+int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret);
+
+/* RESOLVE_* and open flags as in linux/openat2.h. */
+int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+/* Exactly these flags: libc's open() may add calls of its own. */
+int sys_openat(int dirfd, const char *path, int flags, mode_t mode);
+/* O_PATH|O_CLOEXEC plus `flags`. */
+int sys_open_path(int dirfd, const char *path, int flags);
+/* AT_EMPTY_PATH on a descriptor; falls back to /proc/self/fd before 6.6. */
+int sys_chmod_fd(int fd, mode_t mode);
+int sys_access_fd(int fd, int mode, int at_flags);
+#define SYS_STATX_SIZE 256
+int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf);
+#define SYS_STATFS_SIZE 120 /* struct statfs of the 64-bit machines */
+int sys_statfs_fd(int fd, void *buf);
+/* f_type of the file system, 0 when unknown. */
+uint64_t sys_fs_magic(int fd);
+ssize_t sys_getdents64(int fd, void *buf, size_t n);
+int sys_renameat2(int odfd, const char *old, int ndfd, const char *new, unsigned flags);
+/* By path, links followed: O_PATH descriptors are refused in the form with an empty path. */
+int sys_file_getattr(const char *path, void *attr, size_t size);
+int sys_file_setattr(const char *path, const void *attr, size_t size);
+/* Soft limit of another process, RLIM_INFINITY when it cannot be read. */
+uint64_t sys_rlimit_of(pid_t pid, int resource);

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* src/base: buffers, string vectors, error objects. Runs in the test's only thread. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "base/strv.h"
+
+static void test_buf_grows(void **state)
+{
+    _cleanup_buf_ struct buf b = {0};
+
+    (void)state;
+    assert_string_equal(buf_cstr(&b), "");
+    for (int i = 0; i < 10000; i++)
+        buf_addf(&b, "%d,", i % 10);
+    assert_int_equal(b.len, 20000);
+    assert_int_equal(buf_error(&b), 0);
+    assert_memory_equal(buf_cstr(&b), "0,1,2,3,", 8);
+}
+
+static void test_buf_json_escapes(void **state)
+{
+    _cleanup_buf_ struct buf b = {0};
+
+    (void)state;
+    buf_add_json(&b, "a\"\\\n\x01\xff", 6);
+    assert_string_equal(buf_cstr(&b), "\"a\\\"\\\\\\u000a\\u0001\\u00ff\"");
+}
+
+static void test_buf_steal_empties(void **state)
+{
+    _cleanup_buf_ struct buf b = {0};
+    _cleanup_free_ char *s = NULL;
+
+    (void)state;
+    buf_adds(&b, "text");
+    s = buf_steal(&b);
+    assert_string_equal(s, "text");
+    assert_int_equal(b.len, 0);
+    assert_string_equal(buf_cstr(&b), "");
+}
+
+static void test_strv_owns(void **state)
+{
+    struct strv v = {0};
+
+    (void)state;
+    assert_int_equal(strv_add(&v, "one"), 0);
+    assert_int_equal(strv_take(&v, strdup("two")), 0);
+    assert_true(strv_has(&v, "two"));
+    assert_false(strv_has(&v, "three"));
+    assert_int_equal(v.n, 2);
+    assert_null(v.v[2]);
+    strv_fini(&v);
+}
+
+static void test_error_always_fails(void **state)
+{
+    struct error e = {0};
+    char where[400];
+
+    (void)state;
+    assert_int_equal(error_set(NULL, ERROR_SETUP, 0, "x", "y"), -EINVAL);
+    memset(where, 'w', sizeof(where) - 1);
+    where[sizeof(where) - 1] = '\0';
+    assert_int_equal(error_set(&e, ERROR_POLICY, -ENOENT, where, "no %s", "file"), -ENOENT);
+    assert_int_equal(e.kind, ERROR_POLICY);
+    assert_int_equal(strlen(e.where), sizeof(e.where) - 1);
+    assert_string_equal(e.message, "no file");
+    assert_string_equal(error_text(-ENOENT), error_text(ENOENT));
+    assert_non_null(error_text(123456));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_buf_grows),          cmocka_unit_test(test_buf_json_escapes),
+        cmocka_unit_test(test_buf_steal_empties),  cmocka_unit_test(test_strv_owns),
+        cmocka_unit_test(test_error_always_fails),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
