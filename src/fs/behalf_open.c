@@ -13,8 +13,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
-#include "fs/fs.h"
-#include "fs/procview.h"
+#include "fs/virtual.h"
 
 #define OPEN_TRIES 8
 #define OPEN_HOW_MIN 24   /* OPEN_HOW_SIZE_VER0 */
@@ -134,15 +133,13 @@ static struct verdict open_verdict(int fd, uint64_t flags)
 static struct verdict open_object(const struct request *r, const struct open_call *c,
                                   struct target *t)
 {
-    const struct procview *pv = supervisor_state(r->sup, &fs_procview_feature);
-    int e, fd = -ENOENT;
+    int e, fd;
 
     e = open_check_tty(r, &t->at.id);
     if (e < 0)
         return verdict_errno(e);
-    if (pv && t->at.on_proc)
-        fd = procview_open_virtual(pv, t->at.fd, &t->at.id, c->flags);
-    if (fd != -ENOENT)
+    fd = virtual_open(r, t->at.fd, &t->at.id, t->at.on_proc, c->flags);
+    if (fd != -ENODATA)
         return open_verdict(fd, c->flags);
     if (OPEN_IS_TMPFILE(c->flags)) {
         e = behalf_umask(r);

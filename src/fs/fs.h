@@ -14,6 +14,9 @@ extern const struct feature fs_deny_feature;
 /* PV-01..03, PV-05: foreign processes and host secrets hidden when the policy grants /proc. */
 extern const struct feature fs_procview_feature;
 
+/* Does the policy grant a path that contains /proc or lies on a procfs? */
+bool fs_grants_proc(const struct policy *p);
+
 /* Is the object (or, with fd == -1, the name within the directory parent_fd) denied? True as well
  * when the question cannot be answered. False when nothing is denied by this policy. fd may be any
  * descriptor, parent_fd -1 and name NULL when fd is given. For src/net: sockets by path. */

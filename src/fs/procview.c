@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <linux/magic.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
@@ -22,8 +21,7 @@
 
 struct procview {
     struct grants *grants;
-    const char *name; /* the sandbox's, or NULL: the host's name is shown */
-    bool can_list;    /* the root of /proc may be listed: its listing can be filtered */
+    bool can_list; /* the root of /proc may be listed: its listing can be filtered */
 };
 
 /* Below /proc, whatever the rights: the host's memory, log, symbols and keys (PV-03). */
@@ -112,38 +110,6 @@ int procview_judge(const struct request *r, const struct procview *v, int fd,
     return procview_sys_secret(fd, id) ? -EACCES : 0;
 }
 
-/* ---- the host's name ---- */
-
-int procview_open_virtual(const struct procview *v, int fd, const struct sys_ident *id,
-                          uint64_t flags)
-{
-    struct procfs_place place;
-    char path[FD_PATH_MAX];
-    int mem_fd, opened;
-    size_t n;
-
-    if (!v->name || procfs_place(fd, id, &place) < 0 ||
-        strcmp(place.rest, "sys/kernel/hostname") != 0)
-        return -ENOENT;
-    if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
-        return -EACCES;
-    if (flags & O_DIRECTORY)
-        return -ENOTDIR;
-    mem_fd = memfd_create("hostname", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (mem_fd < 0)
-        return -EIO; /* never the real one */
-    n = strlen(v->name);
-    if (write(mem_fd, v->name, n) != (ssize_t)n || write(mem_fd, "\n", 1) != 1 ||
-        fcntl(mem_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0) {
-        util_close(mem_fd);
-        return -EIO;
-    }
-    fd_path(mem_fd, path);
-    opened = open(path, O_RDONLY | O_CLOEXEC);
-    util_close(mem_fd);
-    return opened < 0 ? -EIO : opened;
-}
-
 /* ---- the feature ---- */
 
 static bool procview_grant_meets(const struct fs_grant *g)
@@ -158,9 +124,8 @@ static bool procview_grant_meets(const struct fs_grant *g)
     return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == PROC_SUPER_MAGIC;
 }
 
-static bool procview_wanted(const struct policy *p, const struct kernel *k)
+bool fs_grants_proc(const struct policy *p)
 {
-    (void)k;
     for (size_t i = 0; i < p->fs_read.n; i++) {
         if (procview_grant_meets(&p->fs_read.v[i]))
             return true;
@@ -170,6 +135,12 @@ static bool procview_wanted(const struct policy *p, const struct kernel *k)
             return true;
     }
     return false;
+}
+
+static bool procview_wanted(const struct policy *p, const struct kernel *k)
+{
+    (void)k;
+    return fs_grants_proc(p);
 }
 
 static int procview_start(struct supervisor *s, void **ret_state, struct error *err)
@@ -184,7 +155,6 @@ static int procview_start(struct supervisor *s, void **ret_state, struct error *
         free(v);
         return e;
     }
-    v->name = supervisor_policy(s)->name;
     v->can_list = kernel_can_getfd();
     *ret_state = v;
     return 0;

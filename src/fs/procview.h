@@ -12,9 +12,5 @@ struct procview;
  * content is wanted. */
 int procview_judge(const struct request *r, const struct procview *v, int fd,
                    const struct sys_ident *id, bool on_proc, bool open);
-/* A stand-in for the host's name file: descriptor to inject, an errno, or -ENOENT when the object
- * (on procfs) is not that file or no name was given. */
-int procview_open_virtual(const struct procview *v, int fd, const struct sys_ident *id,
-                          uint64_t flags);
 /* Lists any directory on behalf; without foreign processes when it is the root of a procfs. */
 struct verdict procview_getdents(struct request *r);

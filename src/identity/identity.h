@@ -2,6 +2,9 @@
 /* Features that give the sandbox an identity of its own: the host name so far (PV-01). */
 #pragma once
 
+#include "fs/virtual.h"
 #include "supervisor/supervisor.h"
 
+/* /proc/sys/kernel/hostname. */
+extern const struct virtual_file identity_hostname_file;
 extern const struct feature identity_uname_feature;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * PV-01: uname tells the sandbox's name as the host name when the policy gives one. Runs in receiver
+ * PV-01: uname and /proc tell the sandbox's name as the host name when the policy gives one. Runs in receiver
  * threads; the one address is the child's and is only written to.
  */
 #include <errno.h>
 #include <string.h>
 #include <sys/utsname.h>
 
+#include "fs/fs.h"
 #include "identity/identity.h"
 
 /* The kernel's struct new_utsname, which both C libraries use as their own. */
@@ -33,6 +34,25 @@ static bool uname_wanted(const struct policy *p, const struct kernel *k)
     (void)k;
     return p->name && !p->no_supervisor;
 }
+
+static bool hostname_wanted(const struct policy *p, const struct kernel *k)
+{
+    return uname_wanted(p, k) && fs_grants_proc(p);
+}
+
+static int hostname_render(const struct request *r, int host_fd, struct buf *out)
+{
+    (void)host_fd;
+    buf_adds(out, supervisor_policy(r->sup)->name);
+    buf_addc(out, '\n');
+    return 0;
+}
+
+const struct virtual_file identity_hostname_file = {
+    .proc = "sys/kernel/hostname",
+    .wanted = hostname_wanted,
+    .render = hostname_render,
+};
 
 static const struct feature_call uname_calls[] = {
     {OP_UNAME, uname_handle, NULL, 0},

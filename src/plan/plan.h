@@ -11,7 +11,7 @@
 
 struct feature;
 
-#define PLAN_MAX_FEATURES 16
+#define PLAN_MAX_FEATURES 32
 
 struct plan {
     const struct policy *policy;

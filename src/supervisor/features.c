@@ -4,6 +4,7 @@
  * does not pass decides. Constant data.
  */
 #include "fs/fs.h"
+#include "fs/virtual.h"
 #include "identity/identity.h"
 #include "net/net.h"
 #include "supervisor/explain.h"
@@ -16,6 +17,7 @@ const struct feature *const all_features[] = {
     /* Then what denies, before what grants. */
     &fs_procview_feature,
     &fs_deny_feature,
+    &fs_virtual_feature,
     &fs_metadata_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,
