@@ -59,6 +59,7 @@ BUILDER_BOOL(clean_env, clean_env)
 BUILDER_BOOL(no_randomize_memory, no_randomize_memory)
 BUILDER_BOOL(no_huge_pages, no_huge_pages)
 BUILDER_BOOL(no_coredump, no_coredump)
+BUILDER_BOOL(deterministic_dirs, deterministic_dirs)
 
 _public_ sandlock_builder_t *sandlock_sandbox_builder_env_var(sandlock_builder_t *b,
                                                               const char *key, const char *value)

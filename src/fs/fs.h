@@ -14,6 +14,9 @@ extern const struct feature fs_deny_feature;
 /* PV-01..03, PV-05: foreign processes and host secrets hidden when the policy grants /proc. */
 extern const struct feature fs_procview_feature;
 
+/* DD-01: --deterministic-dirs. Before proc-view, whose filter it applies. */
+extern const struct feature fs_dirs_feature;
+
 /* Does the policy grant a path that contains /proc or lies on a procfs? */
 bool fs_grants_proc(const struct policy *p);
 

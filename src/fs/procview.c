@@ -110,6 +110,11 @@ int procview_judge(const struct request *r, const struct procview *v, int fd,
     return procview_sys_secret(fd, id) ? -EACCES : 0;
 }
 
+bool procview_can_list(const struct procview *v)
+{
+    return v->can_list;
+}
+
 /* ---- the feature ---- */
 
 static bool procview_grant_meets(const struct fs_grant *g)

@@ -12,5 +12,7 @@ struct procview;
  * content is wanted. */
 int procview_judge(const struct request *r, const struct procview *v, int fd,
                    const struct sys_ident *id, bool on_proc, bool open);
+/* Can the listing of the root of a procfs be filtered here? Otherwise nobody may open it. */
+bool procview_can_list(const struct procview *v);
 /* Lists any directory on behalf; without foreign processes when it is the root of a procfs. */
 struct verdict procview_getdents(struct request *r);

@@ -6,52 +6,22 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "fs/behalf.h"
-#include "fs/procfs.h"
+#include "fs/fs.h"
+#include "fs/listing.h"
 #include "fs/procview.h"
-
-#define LIST_MAX 65536u
-
-/* struct linux_dirent64 of the kernel; the legacy record is as long: its type is the last byte. */
-struct list_record {
-    uint64_t ino;
-    int64_t off;
-    uint16_t len;
-    uint8_t type;
-    char name[];
-};
-#define LIST_NAME_OFFSET 19u
-#define LIST_LEGACY_NAME_OFFSET 18u
-_Static_assert(offsetof(struct list_record, name) == LIST_NAME_OFFSET, "struct linux_dirent64");
-
-/* A number that is not a member's. */
-static bool list_hides(const struct request *r, const char *name)
-{
-    long pid = 0;
-
-    for (const char *p = name; *p; p++) {
-        if (*p < '0' || *p > '9' || pid > 100000000)
-            return false;
-        pid = pid * 10 + (*p - '0');
-    }
-    return *name && !supervisor_is_member(r->sup, (pid_t)pid);
-}
 
 /* Removes hidden records in place; returns the new length. */
 static size_t list_filter(const struct request *r, uint8_t *buf, size_t n)
 {
+    struct listing_record *e;
     size_t from = 0, to = 0;
 
-    while (from + LIST_NAME_OFFSET < n) {
-        struct list_record *e = (struct list_record *)(buf + from);
+    while ((e = listing_next(buf, n, &from))) {
         size_t len = e->len;
 
-        if (len < LIST_NAME_OFFSET || from + len > n)
-            break;
-        from += len;
-        if (list_hides(r, e->name))
+        if (listing_hides(r, e->name))
             continue;
         memmove(buf + to, e, len);
         to += len;
@@ -59,17 +29,17 @@ static size_t list_filter(const struct request *r, uint8_t *buf, size_t n)
     return to;
 }
 
-/* The old layout in the same space: name one byte earlier, type at the end. */
-static void list_to_legacy(uint8_t *buf, size_t n)
+/* The kernel leaves the bytes behind a name as they were: not what an earlier record, hidden or
+ * of another task, had there. */
+static void list_clear_padding(uint8_t *buf, size_t n)
 {
-    for (size_t off = 0; off + LIST_NAME_OFFSET < n;) {
-        struct list_record *e = (struct list_record *)(buf + off);
-        size_t len = e->len;
-        uint8_t type = e->type;
+    struct listing_record *e;
+    size_t off = 0;
 
-        memmove(buf + off + LIST_LEGACY_NAME_OFFSET, e->name, len - LIST_NAME_OFFSET);
-        buf[off + len - 1] = type;
-        off += len;
+    while ((e = listing_next(buf, n, &off))) {
+        size_t room = e->len - LISTING_NAME_OFFSET, used = strnlen(e->name, room);
+
+        memset(e->name + used, 0, room - used);
     }
 }
 
@@ -79,11 +49,14 @@ static ssize_t list_read(const struct request *r, int fd, bool filter, uint8_t *
     for (;;) {
         ssize_t n = sys_getdents64(fd, buf, size);
 
-        if (n <= 0 || !filter)
+        if (n > 0 && filter)
+            n = (ssize_t)list_filter(r, buf, (size_t)n);
+        else if (n <= 0)
             return n;
-        n = (ssize_t)list_filter(r, buf, (size_t)n);
-        if (n > 0)
+        if (n > 0) {
+            list_clear_padding(buf, (size_t)n);
             return n;
+        }
     }
 }
 
@@ -95,9 +68,7 @@ static struct verdict list_answer(const struct request *r, int fd, off_t before,
 
     if (n <= 0)
         return verdict_result(n);
-    if (r->call.variant == VARIANT_LEGACY)
-        list_to_legacy(buf, (size_t)n);
-    e = request_write(r, call_addr(&r->call, 1), buf, (size_t)n);
+    e = listing_write(r, buf, (size_t)n);
     if (e < 0) {
         (void)lseek(fd, before, SEEK_SET);
         return verdict_errno(e);
@@ -105,39 +76,24 @@ static struct verdict list_answer(const struct request *r, int fd, off_t before,
     return verdict_value(n);
 }
 
-/* 1: the root of a procfs, 0: another directory. */
-static int list_is_proc_root(int fd)
-{
-    struct procfs_place place;
-    struct sys_ident id;
-    int e = sys_identify(fd, &id);
-
-    if (e < 0)
-        return e;
-    if (!S_ISDIR(id.mode))
-        return -ENOTDIR;
-    if (!procfs_is(fd, &id))
-        return 0;
-    e = procfs_place(fd, &id, &place);
-    return e < 0 ? e : !*place.rest;
-}
-
 struct verdict procview_getdents(struct request *r)
 {
+    const struct procview *v = supervisor_state(r->sup, &fs_procview_feature);
     _cleanup_close_ int fd = -1;
     _cleanup_free_ uint8_t *buf = NULL;
-    size_t size = MIN(call_u32(&r->call, 2), LIST_MAX);
+    size_t size = MIN(call_u32(&r->call, 2), LISTING_MAX);
     int got = request_fd(r, call_int(&r->call, 0)), root;
     off_t before;
 
-    if (got == -EPERM)
+    if (got == -EPERM && !procview_can_list(v))
         return verdict_continue(
             "no descriptor of the root of a procfs can be had here: its open is "
             "refused on systems that refuse pidfd_getfd (procview_judge)");
     if (got < 0)
-        return verdict_errno(got);
+        return verdict_errno(got); /* also EPERM for a program that may not be looked into: it can
+                                      have inherited the root of a procfs */
     fd = got;
-    root = list_is_proc_root(fd);
+    root = listing_is_proc_root(fd);
     if (root < 0)
         return verdict_errno(root);
     buf = malloc(size ? size : 1);

@@ -104,6 +104,7 @@ struct policy {
     uint32_t *gpu_devices;
     size_t n_gpu_devices;
     bool no_randomize_memory, no_huge_pages, no_coredump;
+    bool deterministic_dirs;
 
     struct call_set extra_deny;
     bool allow_sysv_ipc; /* --extra-allow-syscall sysv_ipc */

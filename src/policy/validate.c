@@ -24,6 +24,8 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return refuse(err, "--fs-deny", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
+    if (p->deterministic_dirs)
+        return refuse(err, "--deterministic-dirs", why);
     if (p->explain)
         return refuse(err, "--explain", why);
     if (p->linger)

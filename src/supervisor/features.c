@@ -15,6 +15,7 @@ const struct feature *const all_features[] = {
     &net_netlink_feature,
     &net_listen_feature,
     /* Then what denies, before what grants. */
+    &fs_dirs_feature,
     &fs_procview_feature,
     &fs_deny_feature,
     &fs_virtual_feature,

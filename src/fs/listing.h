@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the kernel writes for getdents, in both layouts, and what a listing of /proc must not show.
+ * Shared by proc-view and deterministic-dirs. Records come from the kernel.
+ */
+#pragma once
+
+#include "supervisor/supervisor.h"
+
+/* What is answered to one call at most; more than any C library asks for. */
+#define LISTING_MAX 65536u
+
+/* struct linux_dirent64 of the kernel; the legacy record is as long: its type is the last byte. */
+struct listing_record {
+    uint64_t ino;
+    int64_t off;
+    uint16_t len;
+    uint8_t type;
+    char name[];
+};
+#define LISTING_NAME_OFFSET 19u
+#define LISTING_LEGACY_NAME_OFFSET 18u
+_Static_assert(offsetof(struct listing_record, name) == LISTING_NAME_OFFSET,
+               "struct linux_dirent64");
+
+/* The next whole record of the n bytes at buf, *off moved behind it; NULL at the end. */
+struct listing_record *listing_next(uint8_t *buf, size_t n, size_t *off);
+/* The number of a process outside the sandbox. */
+bool listing_hides(const struct request *r, const char *name);
+/* Into the old layout in the same space: name one byte earlier, type at the end. */
+void listing_to_legacy(uint8_t *buf, size_t n);
+/* 1: the root of a procfs, 0: another directory, or -ENOTDIR, -errno. */
+int listing_is_proc_root(int fd);
+/* Writes n bytes of records to the caller's buffer in the layout of its call: 0 or -EFAULT. */
+int listing_write(const struct request *r, uint8_t *buf, size_t n);
