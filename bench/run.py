@@ -216,6 +216,31 @@ def section_floors(bench):
     table(['call', 'cores', 'bare µs', 'floor µs', 'sandlock µs', 'of the floor'], rows)
 
 
+# ---- sorted directories ----
+
+def section_dirs(bench):
+    top = bench.work / 'entries'
+    top.mkdir()
+    for i in range(10000):
+        (top / f'{i * 7919 % 10000}.txt').touch()
+    small = bench.work / 'few'
+    small.mkdir()
+    title('Listing a directory, `ls -f`')
+    rows = []
+    for what, folder in (('10,000 entries', top), ('none', small)):
+        words = ['ls', '-f', str(folder)]
+        prefixes = [[], bench.sandlock(read=[folder]),
+                    bench.sandlock('--deterministic-dirs', read=[folder])]
+        results = [[], [], []]
+        for _ in range(4 * bench.rounds):
+            for prefix, result in zip(prefixes, results):
+                result.append(wall([*prefix, *words], None, '/')[0])
+        rows.append([what, f'{statistics.median(results[0]) * 1000:.1f}',
+                     *(f'{statistics.median(r) * 1000:.1f}' for r in results[1:]),
+                     *(times(median_ratio(results[0], r)) for r in results[1:])])
+    table(['entries', 'bare ms', 'sandlock ms', 'sorted ms', 'of bare', 'sorted, of bare'], rows)
+
+
 # ---- programs ----
 
 def wall(argv, env, cwd):
@@ -317,6 +342,7 @@ SECTIONS = {
     'micro': section_micro,
     'floors': section_floors,
     'workloads': section_workloads,
+    'dirs': section_dirs,
     'notifications': section_notifications,
     'sizes': section_sizes,
 }

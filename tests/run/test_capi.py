@@ -31,6 +31,8 @@ def lib():
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
+    api.sandlock_sandbox_builder_deterministic_dirs.argtypes = [pointer, ctypes.c_bool]
+    api.sandlock_sandbox_builder_deterministic_dirs.restype = pointer
     api.sandlock_sandbox_builder_env_var.argtypes = [pointer, text, text]
     api.sandlock_sandbox_builder_env_var.restype = pointer
     api.sandlock_sandbox_builder_new.restype = pointer
@@ -255,3 +257,18 @@ def test_machine_facts(lib):
     assert lib.sandlock_syscall_nr(b'openat') in (257, 56)
     assert lib.sandlock_syscall_nr(b'nonsense') == -1
     assert lib.sandlock_min_landlock_abi() == 6
+
+
+def test_deterministic_dirs(lib, tmp_path):
+    for i in range(40):
+        (tmp_path / f'{i * 7 % 40}').touch()
+    shown = {}
+    for on in (True, False):
+        policy, code, words = build(lib, ('fs_read', str(tmp_path)), ('deterministic_dirs', on))
+        assert policy, (code, words)
+        result = lib.sandlock_run(policy, None, *argv('/bin/ls', '-U', tmp_path))
+        reason, code, _, out = finished(lib, result)
+        assert (reason, code) == (EXITED, 0)
+        shown[on] = out.split()
+        lib.sandlock_sandbox_free(policy)
+    assert shown[True] == sorted(shown[False]) != shown[False]
