@@ -230,6 +230,20 @@ def test_more_directories_than_are_remembered(tmp_path):
     assert {tuple(names(result[i])) for i in rest} == {(b'b', b'c')}
 
 
+def test_shared_by_processes(tmp_path):
+    """Four at once through one description: each entry goes to one of them."""
+    for i in range(1000 if not IN_VM else 200):
+        (tmp_path / f'{i * 77 % 1000}').touch()
+    result = run(SORTED, '-r', tmp_path, '--', helper('dirs_race'), tmp_path)
+    assert result.returncode == 0
+    assert sorted(result.stdout.split()) == sorted(['.', '..', *os.listdir(tmp_path)])
+    control = native(helper('dirs_race'), tmp_path)
+    assert sorted(control.stdout.split()) == sorted(result.stdout.split())
+    # Seeking under the reader's hands: no error, no endless call, and the sandbox ends.
+    result = run(SORTED, '-r', tmp_path, '--', helper('dirs_race'), tmp_path, 500 if not IN_VM else 20)
+    assert result.stdout == 'done\n' and result.returncode == 0
+
+
 def test_larger_than_a_window(tmp_path):
     """Nothing lost or repeated where one window ends and the next is made, nor when seeking back."""
     if IN_VM:
