@@ -46,7 +46,10 @@ static void *sandbox_first_receiver(void *arg)
 
     if (r < 0)
         error_set(s->launch_error, ERROR_SETUP, r, "supervisor",
-                  "cannot enter the sandbox's domain: %s", error_text(r));
+                  "cannot enter the sandbox's domain: %s%s", error_text(r),
+                  r == -EPERM ? " (is this process already in a sandbox with a supervisor? use "
+                                "--no-supervisor for the outer or the inner one)"
+                              : "");
     else
         r = launch_create(&s->spec, &s->launch, s->launch_error);
     if (r == 0) {

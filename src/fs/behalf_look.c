@@ -10,14 +10,18 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
 #include "fs/behalf.h"
 #include "fs/ids.h"
 #include "fs/procfs.h"
+#include "fs/virtual.h"
 
 #define LOOK_STAT_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | 0x6000u)
 #define LOOK_SYNC_FLAGS 0x6000u /* AT_STATX_SYNC_TYPE */
+#define LOOK_STATX_INO 32u      /* offsets in struct statx: stx_ino, stx_size behind it; */
+#define LOOK_STATX_DEV 136u     /* stx_dev_major, stx_dev_minor behind it; */
 #define LOOK_STATX_UID 20u      /* offset of stx_uid in struct statx, stx_gid behind it */
 #define LOOK_XATTR_MAX 65536u   /* XATTR_SIZE_MAX, XATTR_LIST_MAX */
 #define LOOK_XATTR_NAME 256     /* XATTR_NAME_MAX and its NUL */
@@ -57,8 +61,30 @@ struct verdict behalf_stat(struct request *r)
     if (fstat(t.at.fd, &st) < 0)
         return verdict_errno(errno);
     ids_show(supervisor_policy(r->sup), &st);
+    virtual_attributes(r, t.at.fd, &t.at.id, t.at.on_proc, &st);
     size_t n = arch_native()->encode_stat(&st, out);
     return verdict_result(request_write(r, call_addr(&r->call, 2), out, n));
+}
+
+/* What the stand-in of a virtual file tells, in the fields of struct statx. */
+static void look_statx_virtual(const struct request *r, const struct resolved *at, uint8_t *out)
+{
+    struct stat st = {0};
+    uint64_t ino_size[2];
+    uint32_t dev[2];
+
+    memcpy(ino_size, out + LOOK_STATX_INO, sizeof(ino_size));
+    memcpy(dev, out + LOOK_STATX_DEV, sizeof(dev));
+    st.st_ino = ino_size[0];
+    st.st_size = (off_t)ino_size[1];
+    st.st_dev = makedev(dev[0], dev[1]);
+    virtual_attributes(r, at->fd, &at->id, at->on_proc, &st);
+    ino_size[0] = st.st_ino;
+    ino_size[1] = (uint64_t)st.st_size;
+    dev[0] = major(st.st_dev);
+    dev[1] = minor(st.st_dev);
+    memcpy(out + LOOK_STATX_INO, ino_size, sizeof(ino_size));
+    memcpy(out + LOOK_STATX_DEV, dev, sizeof(dev));
 }
 
 struct verdict behalf_statx(struct request *r)
@@ -82,6 +108,7 @@ struct verdict behalf_statx(struct request *r)
     memcpy(ids, out + LOOK_STATX_UID, sizeof(ids));
     ids_show_pair(supervisor_policy(r->sup), &ids[0], &ids[1]);
     memcpy(out + LOOK_STATX_UID, ids, sizeof(ids));
+    look_statx_virtual(r, &t.at, out);
     return verdict_result(request_write(r, call_addr(&r->call, 4), out, sizeof(out)));
 }
 

@@ -6,6 +6,7 @@
 #include "fs/grants.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -116,6 +117,30 @@ void grants_free(struct grants *g)
     for (size_t i = 0; i < g->n; i++)
         util_close(g->v[i].fd);
     free(g);
+}
+
+static bool grants_list_reaches(const struct fs_grants *list, const char *real)
+{
+    char top[PATH_MAX];
+
+    for (size_t i = 0; i < list->n; i++) {
+        size_t n;
+
+        if (!realpath(list->v[i].path, top))
+            continue;
+        n = strlen(top);
+        if (n == 1 || (strncmp(real, top, n) == 0 && (real[n] == '\0' || real[n] == '/')))
+            return true;
+    }
+    return false;
+}
+
+bool grants_reach(const struct policy *p, const char *path)
+{
+    char real[PATH_MAX];
+
+    return realpath(path, real) &&
+           (grants_list_reaches(&p->fs_read, real) || grants_list_reaches(&p->fs_write, real));
 }
 
 struct grants_walk {

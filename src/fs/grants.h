@@ -10,6 +10,10 @@
 
 enum grant_bits { GRANT_READ = 1, GRANT_WRITE = 2 };
 
+/* Does a grant name the file of this path or a directory it lies in? Links followed; false when there is no
+ * such file. For deciding whether a feature is needed, never for access. */
+bool grants_reach(const struct policy *p, const char *path);
+
 struct grants; /* immutable after grants_new */
 
 int grants_new(const struct policy *p, struct grants **ret, struct error *err);

@@ -6,6 +6,7 @@
 #include "fs/virtual.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -20,6 +21,9 @@
 struct virtual_entry {
     const struct virtual_file *file;
     struct sys_ident id; /* of file->path */
+    pthread_mutex_t lock;
+    struct buf content; /* of the last copy */
+    int copy_fd;        /* that copy, or -1 */
 };
 
 struct virtual_state {
@@ -69,8 +73,8 @@ static const char *virtual_leaf(const struct procfs_place *place)
     return p > leaf + 5 && *p == '/' ? p + 1 : leaf;
 }
 
-static const struct virtual_file *virtual_find(const struct virtual_state *s, int fd,
-                                               const struct sys_ident *id, bool on_proc)
+static struct virtual_entry *virtual_find(struct virtual_state *s, int fd,
+                                          const struct sys_ident *id, bool on_proc)
 {
     struct procfs_place place;
 
@@ -81,45 +85,85 @@ static const struct virtual_file *virtual_find(const struct virtual_state *s, in
 
         if (!f->proc) {
             if (!on_proc && virtual_same(&s->v[i].id, id))
-                return f;
+                return &s->v[i];
         } else if (on_proc && f->per_process == (place.pid != 0) &&
                    strcmp(f->proc, f->per_process ? virtual_leaf(&place) : place.rest) == 0) {
-            return f;
+            return &s->v[i];
         }
     }
     return NULL;
 }
 
-static int virtual_render(const struct request *r, const struct virtual_file *f, int fd)
+/* The copy that holds this content, the last one when nothing changed. */
+static int virtual_copy(struct virtual_entry *v, const struct buf *content)
 {
-    _cleanup_buf_ struct buf out = {0};
+    const struct virtual_file *f = v->file;
     const char *name = strrchr(f->proc ? f->proc : f->path, '/');
+    int fd;
 
-    name = name ? name + 1 : f->proc;
-    if (f->render(r, fd, &out) < 0 || buf_error(&out) < 0)
+    if (v->copy_fd >= 0 && v->content.len == content->len &&
+        memcmp(v->content.data, content->data, content->len) == 0)
+        return fd_reopen(v->copy_fd, O_RDONLY, 0);
+    fd = virtual_memory_file(name ? name + 1 : f->proc, content->data, content->len);
+    if (fd < 0)
+        return fd;
+    v->copy_fd = util_close(v->copy_fd);
+    buf_fini(&v->content);
+    v->content = (struct buf){0};
+    buf_add(&v->content, content->data, content->len);
+    if (buf_error(&v->content) == 0)
+        v->copy_fd = fd_reopen(fd, O_RDONLY, 0);
+    return fd;
+}
+
+static int virtual_render(const struct request *r, struct virtual_entry *v, int host_fd)
+{
+    _cleanup_buf_ struct buf content = {0};
+    int fd;
+
+    if (v->file->render(r, host_fd, &content) < 0 || buf_error(&content) < 0)
         return -EIO;
-    return virtual_memory_file(name, out.data, out.len);
+    pthread_mutex_lock(&v->lock);
+    fd = virtual_copy(v, &content);
+    pthread_mutex_unlock(&v->lock);
+    return fd < 0 ? -EIO : fd;
 }
 
 int virtual_open(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
                  uint64_t flags)
 {
-    const struct virtual_state *s = supervisor_state(r->sup, &fs_virtual_feature);
-    const struct virtual_file *f = s ? virtual_find(s, fd, id, on_proc) : NULL;
+    struct virtual_state *s = supervisor_state(r->sup, &fs_virtual_feature);
+    struct virtual_entry *v = s ? virtual_find(s, fd, id, on_proc) : NULL;
     int bits;
 
-    if (!f)
+    if (!v)
         return -ENODATA;
     bits = grants_of_object(s->grants, fd, -1, NULL);
     if (bits < 0 || !(bits & GRANT_READ))
         return -EACCES;
     if (flags & O_DIRECTORY)
         return -ENOTDIR;
-    if (f->open)
-        return f->open(r, fd, flags);
+    if (v->file->open)
+        return v->file->open(r, fd, flags);
     if ((flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC))
         return -EACCES;
-    return virtual_render(r, f, fd);
+    return virtual_render(r, v, fd);
+}
+
+void virtual_attributes(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
+                        struct stat *st)
+{
+    struct virtual_state *s = supervisor_state(r->sup, &fs_virtual_feature);
+    struct virtual_entry *v = s && S_ISREG(id->mode) ? virtual_find(s, fd, id, on_proc) : NULL;
+    _cleanup_close_ int copy_fd = v && v->file->render ? virtual_render(r, v, fd) : -1;
+    struct stat copy;
+
+    if (copy_fd < 0 || fstat(copy_fd, &copy) < 0)
+        return;
+    st->st_dev = copy.st_dev;
+    st->st_ino = copy.st_ino;
+    if (!on_proc)
+        st->st_size = copy.st_size;
 }
 
 /* ---- the feature ---- */
@@ -161,6 +205,8 @@ static int virtual_start(struct supervisor *sup, void **ret_state, struct error 
         if (!f->wanted(p, supervisor_kernel(sup)))
             continue;
         entry->file = f;
+        entry->copy_fd = -1;
+        (void)pthread_mutex_init(&entry->lock, NULL);
         s->n += f->proc || virtual_locate(f->path, &entry->id);
     }
     *ret_state = s;
@@ -173,6 +219,10 @@ static void virtual_stop(void *state)
 
     if (!s)
         return;
+    for (size_t i = 0; i < s->n; i++) {
+        util_close(s->v[i].copy_fd);
+        buf_fini(&s->v[i].content);
+    }
     grants_free(s->grants);
     free(s);
 }

@@ -3,9 +3,12 @@
  * Files whose content is the sandbox's own. An open of such a file yields a sealed, read-only copy of
  * what render() says at that moment, whatever spelling led to it: the resolved object is compared
  * (PV-05). Only where the policy lets the command read the file. When rendering fails the open fails
- * (EIO): never the real content. Receiver threads.
+ * (EIO): never the real content. While the content stays the same, so does the copy: its inode number is
+ * also that of the path. Receiver threads.
  */
 #pragma once
+
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "supervisor/supervisor.h"
@@ -37,5 +40,9 @@ extern const struct feature fs_virtual_feature;
  * negative errno, or -ENODATA when the object is what it is. */
 int virtual_open(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
                  uint64_t flags);
+/* Replaces in *st what a descriptor of the stand-in tells, when the object has one whose content is
+ * rendered: device, inode number and size. Programs compare them before and after they open (cp). */
+void virtual_attributes(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
+                        struct stat *st);
 /* A sealed read-only memory file with this content: descriptor or -EIO. */
 int virtual_memory_file(const char *name, const void *data, size_t n);

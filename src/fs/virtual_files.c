@@ -7,5 +7,6 @@
 
 const struct virtual_file *const all_virtual_files[] = {
     &identity_hostname_file,
+    &identity_etc_hostname_file,
 };
 const size_t all_virtual_file_count = ARRAY_SIZE(all_virtual_files);

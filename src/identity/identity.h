@@ -5,6 +5,6 @@
 #include "fs/virtual.h"
 #include "supervisor/supervisor.h"
 
-/* /proc/sys/kernel/hostname. */
-extern const struct virtual_file identity_hostname_file;
+/* /proc/sys/kernel/hostname, and the system's own record of the name. */
+extern const struct virtual_file identity_hostname_file, identity_etc_hostname_file;
 extern const struct feature identity_uname_feature;
