@@ -12,6 +12,7 @@
 const struct feature *const all_features[] = {
     /* Narrow questions first: each takes its own objects and passes on everything else. */
     &identity_uname_feature,
+    &identity_load_feature,
     &net_netlink_feature,
     &net_listen_feature,
     /* Then what denies, before what grants. */

@@ -206,6 +206,11 @@ static pid_t proc_parent(pid_t pid)
     return (pid_t)parent;
 }
 
+pid_t supervisor_anchor(const struct supervisor *s)
+{
+    return s->anchor_pid;
+}
+
 #define MEMBER_MAX_DEPTH 4096 /* ancestors looked at before giving up (then: not a member) */
 
 bool supervisor_is_member(const struct supervisor *s, pid_t pid)

@@ -102,6 +102,8 @@ int request_fd_flags(const struct request *r, int fd);
 int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask);
 /* True when pid (a tgid or tid) is a member of this sandbox: its ancestors lead to the anchor. */
 bool supervisor_is_member(const struct supervisor *s, pid_t pid);
+/* The process that every member descends from, no member itself. */
+pid_t supervisor_anchor(const struct supervisor *s);
 
 /* Runs fn on a worker thread that answers with its verdict; the receiver goes on. fn must look at
  * request_alive() at least every 50 ms and give up when it is false: the end of the sandbox waits. `arg` is owned by
