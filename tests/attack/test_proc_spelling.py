@@ -186,3 +186,34 @@ def test_listing_leaves_nothing_in_the_padding(stranger):
         assert set(padding) <= {0}, name
         at += length
     assert at > 1000
+
+
+@pytest.mark.parametrize('options', [[], ['--deterministic-dirs']], ids=['default', 'sorted'])
+def test_thread_with_tables_of_its_own(options, stranger, tmp_path):
+    """Its descriptors and its working directory are meant, not those of the group's leader."""
+    if not thread_pidfds():
+        pytest.skip('a kernel before 6.9: descriptors of such threads are looked up at the leader')
+    pid = stranger[0]
+    (tmp_path / 'leader').mkdir()
+    (tmp_path / 'leader' / 'wrong').touch()
+    (tmp_path / 'thread').mkdir()
+    for name in ('b', 'a', 'c'):
+        (tmp_path / 'thread' / name).touch()
+    words_ = [helper('thread_view'), tmp_path / 'leader', tmp_path / 'thread', 'a', 'wrong']
+    result = run('-r', '/proc', '-r', tmp_path, *options, '--', *words_)
+    names = result.stdout.split()
+    assert sorted(names[:5]) == ['.', '..', 'a', 'b', 'c'] and names[5:] == ['--', 'open', '2'], result
+    assert not options or names[:5] == sorted(names[:5])
+    control = native(*words_).stdout.split()
+    assert sorted(control) == sorted(names)
+    words_ = [helper('thread_view'), tmp_path / 'leader', '/proc', 'self/status', f'{pid}/status',
+              f'self/../{pid}/status', 'self/mounts']
+    result = run('-r', '/proc', '-r', tmp_path, *options, '--', *words_)
+    listed, opened = result.stdout.split('--\n')
+    assert str(pid) not in listed.split() and 'uptime' in listed.split()
+    assert opened.split() == ['open', '2', '2', 'open']
+    assert native(*words_).stdout.split('--\n')[1].split() == ['open'] * 4
+
+
+def thread_pidfds():
+    return tuple(map(int, os.uname().release.split('-')[0].split('.')[:2])) >= (6, 9)
