@@ -32,7 +32,7 @@ ssize_t dirs_window_copy(const struct dirs_window *w, uint32_t index, uint32_t b
                          size_t size, uint32_t *ret_index);
 
 /* Collects the first `limit` bytes of sorted records whose name comes after `after` (NULL: all), however
- * many are added: memory is at most some 4 times the limit. */
+ * many are added: memory is at most some 6 times the limit. */
 struct dirs_scan {
     size_t limit;
     const char *after;

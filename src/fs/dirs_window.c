@@ -27,13 +27,42 @@ struct dirs_item {
     const struct listing_record *e;
 };
 
-static int dirs_compare_items(const void *a, const void *b)
+static bool dirs_item_before(const struct dirs_item *x, const struct dirs_item *y)
 {
-    const struct dirs_item *x = a, *y = b;
-
     if (x->key != y->key)
-        return x->key < y->key ? -1 : 1;
-    return strcmp(x->e->name, y->e->name); /* as unsigned bytes */
+        return x->key < y->key;
+    return strcmp(x->e->name, y->e->name) < 0; /* as unsigned bytes */
+}
+
+/* Merges runs of `run` sorted items in pairs. */
+static void dirs_merge(const struct dirs_item *from, struct dirs_item *to, size_t n, size_t run)
+{
+    for (size_t start = 0, k = 0; start < n; start += 2 * run) {
+        size_t a = start, a_end = MIN(start + run, n), b = a_end, b_end = MIN(b + run, n);
+
+        while (a < a_end && b < b_end)
+            to[k++] = dirs_item_before(&from[b], &from[a]) ? from[b++] : from[a++];
+        while (a < a_end)
+            to[k++] = from[a++];
+        while (b < b_end)
+            to[k++] = from[b++];
+    }
+}
+
+/* Sorts n of the 2 * n items; which half they are in afterwards. musl's qsort takes six times as long
+ * at 10,000 names. */
+static struct dirs_item *dirs_sort(struct dirs_item *items, size_t n)
+{
+    struct dirs_item *from = items, *to = items + n;
+
+    for (size_t run = 1; run < n; run *= 2) {
+        struct dirs_item *swap = from;
+
+        dirs_merge(from, to, n, run);
+        from = to;
+        to = swap;
+    }
+    return from;
 }
 
 static int dirs_compare(const char *a, const char *b)
@@ -101,7 +130,8 @@ void dirs_scan_fini(struct dirs_scan *s)
 /* The sorted window of what is held, as much as the limit admits (one record at least). */
 static int scan_sort(const struct dirs_scan *s, struct dirs_window **ret)
 {
-    _cleanup_free_ struct dirs_item *items = malloc((s->count + 1) * sizeof(*items));
+    _cleanup_free_ struct dirs_item *both = malloc((2 * (size_t)s->count + 1) * sizeof(*both));
+    struct dirs_item *items = both;
     struct dirs_window *w = calloc(1, sizeof(*w));
     size_t off = 0;
 
@@ -118,7 +148,7 @@ static int scan_sort(const struct dirs_scan *s, struct dirs_window **ret)
         items[i].key = dirs_key(items[i].e->name);
         off += items[i].e->len;
     }
-    qsort(items, s->count, sizeof(*items), dirs_compare_items);
+    items = dirs_sort(both, s->count);
     while (w->count < s->count && (w->count == 0 || w->len + items[w->count].e->len <= s->limit)) {
         struct listing_record *to = (struct listing_record *)(w->records + w->len);
 
