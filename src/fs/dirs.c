@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -32,14 +33,16 @@ struct dirs {
     /* Two tasks that share a description get each entry once, as natively: one call of a directory
      * at a time. Held while the directory is read: whoever waits would wait for the same disk. */
     pthread_mutex_t turn[DIRS_TURNS];
-    bool hide; /* proc-view is active: no foreign processes */
+    _Atomic(uint8_t *) spare; /* buffers of the last call, for the next one */
+    bool hide;                /* proc-view is active: no foreign processes */
 };
 
 /* One call. */
 struct dirs_call {
     const struct request *r;
     struct dirs *d;
-    int fd; /* duplicate of the caller's */
+    int fd;            /* duplicate of the caller's */
+    uint8_t *scan_buf; /* LISTING_MAX bytes */
     struct dirs_read read;
 };
 
@@ -61,13 +64,9 @@ static int dirs_take(const struct dirs_call *c, struct dirs_scan *scan, bool hid
 
 static int dirs_read_all(const struct dirs_call *c, int fd, bool hide, struct dirs_scan *scan)
 {
-    _cleanup_free_ uint8_t *buf = malloc(LISTING_MAX);
-
-    if (!buf)
-        return -ENOMEM;
     for (;;) {
-        ssize_t n = sys_getdents64(fd, buf, LISTING_MAX);
-        int e = n > 0 ? dirs_take(c, scan, hide, buf, (size_t)n) : (int)n;
+        ssize_t n = sys_getdents64(fd, c->scan_buf, LISTING_MAX);
+        int e = n > 0 ? dirs_take(c, scan, hide, c->scan_buf, (size_t)n) : (int)n;
 
         if (n <= 0 || e < 0)
             return e;
@@ -180,6 +179,20 @@ static int64_t dirs_answer(struct dirs_call *c)
     return lseek(c->fd, c->read.pos, SEEK_SET) < 0 ? -errno : c->read.n;
 }
 
+/* Buffers for an answer and for reading a directory; mapping and clearing them anew would take a
+ * tenth of a small listing. */
+static uint8_t *dirs_buffers_take(struct dirs *d)
+{
+    uint8_t *spare = atomic_exchange(&d->spare, NULL);
+
+    return spare ? spare : malloc(2 * (size_t)LISTING_MAX);
+}
+
+static void dirs_buffers_give(struct dirs *d, uint8_t *buffers)
+{
+    free(atomic_exchange(&d->spare, buffers));
+}
+
 static int dirs_identify(struct dirs_call *c)
 {
     struct sys_ident id;
@@ -199,7 +212,6 @@ static struct verdict dirs_getdents(struct request *r)
 {
     struct dirs *d = supervisor_state(r->sup, &fs_dirs_feature);
     _cleanup_close_ int fd = request_fd(r, call_int(&r->call, 0));
-    _cleanup_free_ uint8_t *buf = NULL;
     struct dirs_call c = {.r = r, .d = d, .fd = fd};
     pthread_mutex_t *turn;
     int64_t n;
@@ -214,13 +226,15 @@ static struct verdict dirs_getdents(struct request *r)
     if (n < 0)
         return verdict_result(n);
     c.read.size = MIN(call_u32(&r->call, 2), LISTING_MAX);
-    c.read.buf = buf = malloc(c.read.size + 1);
-    if (!buf)
+    c.read.buf = dirs_buffers_take(d);
+    if (!c.read.buf)
         return verdict_errno(ENOMEM);
+    c.scan_buf = c.read.buf + LISTING_MAX;
     turn = &d->turn[(c.read.dev ^ c.read.ino) % DIRS_TURNS];
     pthread_mutex_lock(turn);
     n = dirs_answer(&c);
     pthread_mutex_unlock(turn);
+    dirs_buffers_give(d, c.read.buf);
     return verdict_result(n);
 }
 
@@ -239,6 +253,7 @@ static void dirs_stop(void *state)
     if (!d)
         return;
     dirs_cache_free(d->cache);
+    free(atomic_load(&d->spare));
     free(d);
 }
 
