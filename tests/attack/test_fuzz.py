@@ -18,7 +18,7 @@ POLICIES = {
     'deny': lambda d: ['--fs-deny', d / 'denied'],
     'root': lambda d: ['-r', '/'],
     'explain': lambda d: ['--explain=/dev/null', '--name', 'fuzz'],
-    'all': lambda d: ['-r', '/', '--fs-deny', d / 'denied', '--name', 'fuzz',
+    'all': lambda d: ['-r', '/', '--fs-deny', d / 'denied', '--name', 'fuzz', '--deterministic-dirs',
                       '--explain=/dev/null', '--net-allow', ':1', '--net-allow-bind', '1'],
 }
 

@@ -32,7 +32,8 @@ io_uring_register'''.split()
 
 SWEEPS = {'default': [], 'deny': ['--fs-deny', '/etc/shadow'], 'root': ['-r', '/'],
           'explain': ['--explain=/dev/null'], 'write': ['-w', '/dev/null'],
-          'all': ['-r', '/', '--fs-deny', '/etc/shadow', '--name', 'x', '--explain=/dev/null']}
+          'all': ['-r', '/', '--fs-deny', '/etc/shadow', '--name', 'x', '--deterministic-dirs',
+                  '--explain=/dev/null']}
 # Arguments: all wrong, all zero, all a faulting address, all a string.
 ARGUMENTS = {'minus': -1, 'zero': 0, 'fault': FAULT, 'string': Raw('s:/etc/hostname')}
 
