@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Rules per host and address on the mediated path: the state that connect and the sending calls share,
+ * and the one place that decides about a copied address. Receivers and workers ask; nothing of the
+ * state changes after the start but the DNS thread's own.
+ */
+#pragma once
+
+#include "net/match.h"
+#include "net/names.h"
+#include "net/net.h"
+
+extern const struct feature net_rules_feature;
+extern const struct feature net_sends_feature;
+extern const struct feature net_bind_rules_feature;
+
+struct net_dns;
+struct net_rules_state {
+    struct net_match *match;
+    struct net_pins pins;
+    struct net_watch *watch;
+    struct net_dns *dns; /* answers for the pinned names; NULL without names */
+};
+struct net_rules_state *net_rules_of(const struct request *r); /* NULL: not active */
+
+/* The rule's view of a socket: one bit of enum net_proto, asked from the kernel (NP-06); 0 for
+ * everything that no rule can allow. */
+unsigned net_socket_proto(int fd);
+
+/*
+ * Decides about a destination on copied bytes and makes it what the kernel is to be given: the
+ * unspecified address becomes loopback, a query to a name server that no rule opens goes to our own.
+ * 0, or a negative errno, explained.
+ */
+int net_rules_judge(const struct request *r, int fd, struct net_addr *a);
