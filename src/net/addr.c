@@ -93,11 +93,18 @@ int net_connect_check(const struct port_set *ports, int domain, const struct net
     return ports->any || port_set_has(ports, (uint16_t)port) ? 0 : -EACCES;
 }
 
-bool net_listen_allowed(const struct port_set *ports, int port)
+bool net_listen_allowed(const struct policy *p, int port)
 {
-    if (ports->any || port_set_has(ports, 0))
+    if (port > 0 && port_set_has(&p->net_deny_bind, (uint16_t)port))
+        return false;
+    if (net_bind_is_free(p))
         return true;
-    return port > 0 && port_set_has(ports, (uint16_t)port);
+    return port > 0 && port_set_has(&p->net_bind, (uint16_t)port);
+}
+
+bool net_bind_is_free(const struct policy *p)
+{
+    return policy_bind_allowed(p, 0);
 }
 
 int net_sockopt(int fd, int level, int option)

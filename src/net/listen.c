@@ -14,7 +14,9 @@
 
 bool net_bind_is_governed(const struct policy *p, const struct kernel *k)
 {
-    return !p->net_bind.any && k->landlock_abi >= ABI_NET_TCP &&
+    if (policy_bind_mediated(p))
+        return true;
+    return policy_bind_governed(p) && k->landlock_abi >= ABI_NET_TCP &&
            p->protection[PROT_NET_TCP] != PROTECTION_DISABLED;
 }
 
@@ -51,7 +53,7 @@ static int listen_pin(int fd, const struct net_addr *a)
 
 static struct verdict listen_tcp(struct request *r, int fd, int backlog)
 {
-    const struct port_set *ports = &supervisor_policy(r->sup)->net_bind;
+    const struct policy *p = supervisor_policy(r->sup);
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
     struct net_addr a;
@@ -62,10 +64,12 @@ static struct verdict listen_tcp(struct request *r, int fd, int backlog)
         (info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_LISTEN))
         return verdict_errno(EINVAL);
     port = local_port(fd, &a);
-    if (!net_listen_allowed(ports, port))
+    if (!net_listen_allowed(p, port))
         return listen_refuse(r, port > 0 ? "TCP port not allowed for binding"
                                          : "listen on a socket that was never bound");
-    if (port > 0 && info.tcpi_state == TCP_CLOSE) {
+    /* Where any port will do, the one that listen may choose is looked at below; naming it to bind
+     * would ask Landlock for a rule that `0` is not. */
+    if (port > 0 && info.tcpi_state == TCP_CLOSE && !net_bind_is_free(p)) {
         rc = listen_pin(fd, &a);
         if (rc < 0)
             return verdict_errno(rc);
@@ -73,7 +77,7 @@ static struct verdict listen_tcp(struct request *r, int fd, int backlog)
     if (listen(fd, backlog))
         return verdict_errno(errno);
     port = local_port(fd, &a);
-    if (net_listen_allowed(ports, port))
+    if (net_listen_allowed(p, port))
         return verdict_value(0);
     (void)shutdown(fd, SHUT_RDWR);
     return listen_refuse(r, "TCP port not allowed for binding");

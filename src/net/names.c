@@ -8,15 +8,17 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/buf.h"
+#include "net/net.h"
 #include "policy/internal.h"
 
 #define NAMES_MAX 4096
@@ -49,15 +51,6 @@ const struct net_pin *net_pins_find(const struct net_pins *p, const char *name)
             return &p->v[i];
     }
     return NULL;
-}
-
-bool net_names_wanted(const struct policy *p)
-{
-    for (size_t i = 0; i < p->net_allow.n; i++) {
-        if (p->net_allow.v[i].target == NET_TARGET_NAME)
-            return true;
-    }
-    return false;
 }
 
 static int pins_collect(const struct policy *p, struct net_pins *ret)
@@ -144,14 +137,6 @@ static int pin_add(struct net_pin *pin, const struct names_record *rec)
     return 0;
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* One whole record before the deadline: 0, -ETIMEDOUT, -EIO when the helper has died. */
 static int record_read(int fd, int64_t deadline, struct names_record *ret)
 {
@@ -159,7 +144,7 @@ static int record_read(int fd, int64_t deadline, struct names_record *ret)
 
     while (got < sizeof(*ret)) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = deadline - now_ms();
+        int64_t left = deadline - net_now_ms();
         ssize_t n;
 
         if (left <= 0)
@@ -184,7 +169,7 @@ static int resolve_error(const char *name, int code, const char *why, struct err
 
 static int pins_receive(int fd, struct net_pins *pins, struct error *err)
 {
-    int64_t deadline = now_ms() + RESOLVE_SECONDS * 1000;
+    int64_t deadline = net_now_ms() + RESOLVE_SECONDS * 1000;
     struct names_record rec;
 
     for (size_t done = 0; done < pins->n;) {
@@ -230,7 +215,7 @@ int net_names_resolve(const struct policy *p, struct net_pins *ret, struct error
 {
     int e;
 
-    if (!net_names_wanted(p))
+    if (!policy_net_has_names(p))
         return 0;
     e = pins_collect(p, ret);
     if (e == -E2BIG)

@@ -23,7 +23,6 @@ const struct net_pin *net_pins_find(const struct net_pins *p, const char *name);
 
 /* Resolves every name of the policy in a helper process that is killed when it takes too long. */
 int net_names_resolve(const struct policy *p, struct net_pins *ret, struct error *err);
-bool net_names_wanted(const struct policy *p);
 
 /* An /etc/hosts with loopback and the pinned names. Pure. */
 void net_names_hosts(const struct net_pins *p, struct buf *out);

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "fs/virtual.h"
 #include "net/match.h"
 #include "net/names.h"
 #include "net/net.h"
@@ -13,6 +14,8 @@
 extern const struct feature net_rules_feature;
 extern const struct feature net_sends_feature;
 extern const struct feature net_bind_rules_feature;
+
+extern const struct virtual_file net_hosts_file;
 
 struct net_dns;
 struct net_rules_state {

@@ -250,7 +250,7 @@ static int rule_parse(const char *flag, const char *spec, struct net_rule *ret, 
 {
     struct net_rule r = {.target = NET_TARGET_ANY};
     char target[TARGET_MAX];
-    const char *rest, *ports;
+    const char *rest, *ports = NULL;
     int e = parse_scheme(flag, spec, &rest, err);
 
     if (e < 0)
@@ -403,4 +403,13 @@ bool policy_bind_allowed(const struct policy *p, uint16_t port)
     if (port_set_is_empty(&p->net_bind) && !port_set_is_empty(&p->net_deny_bind))
         return true;
     return port_set_has(&p->net_bind, port);
+}
+
+bool policy_net_has_names(const struct policy *p)
+{
+    for (size_t i = 0; i < p->net_allow.n; i++) {
+        if (p->net_allow.v[i].target == NET_TARGET_NAME)
+            return true;
+    }
+    return false;
 }

@@ -162,6 +162,7 @@ int policy_add_net_deny_bind(struct policy *p, const char *flag, const char *por
 bool policy_net_allows_by_default(const struct policy *p);
 /* Protocols of which some destination may be allowed: sockets of these kinds can exist. */
 unsigned policy_net_protos(const struct policy *p);
+bool policy_net_has_names(const struct policy *p);
 /* Protocols whose destinations have to be looked at one by one, because no kernel rule can. */
 unsigned policy_net_mediated(const struct policy *p);
 /* Are TCP (and, with denials, UDP) binds restricted; must each be looked at? */
