@@ -84,6 +84,7 @@ static bool apply_switch(struct run_args *a, enum run_option o)
                 : o == RUN_OPTION_no_huge_pages       ? &p->no_huge_pages
                 : o == RUN_OPTION_no_coredump         ? &p->no_coredump
                 : o == RUN_OPTION_no_supervisor       ? &p->no_supervisor
+                : o == RUN_OPTION_port_remap          ? &p->port_remap
                 : o == RUN_OPTION_linger              ? &p->linger
                 : o == RUN_OPTION_stats               ? &a->stats
                 : o == RUN_OPTION_quiet               ? &a->quiet

@@ -59,6 +59,7 @@ BUILDER_TEXT(net_deny_bind, "net_deny_bind",
 BUILDER_TEXT(net_allow_bind, "net_allow_bind",
              policy_add_net_allow_bind(&b->policy, "net_allow_bind", text, &b->err))
 BUILDER_BOOL(clean_env, clean_env)
+BUILDER_BOOL(port_remap, port_remap)
 BUILDER_BOOL(no_randomize_memory, no_randomize_memory)
 BUILDER_BOOL(no_huge_pages, no_huge_pages)
 BUILDER_BOOL(no_coredump, no_coredump)

@@ -75,7 +75,7 @@ static struct verdict bind_refuse(struct request *r, const struct net_addr *a, c
 #define EPHEMERAL_TRIES 128
 
 /* "Any free port" where some are denied: what the kernel chose could not be given back. */
-static int bind_any_port(int fd, struct net_addr *a, const struct policy *p)
+int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p)
 {
     in_port_t *port = a->u.sa.sa_family == AF_INET ? &a->u.in.sin_port : &a->u.in6.sin6_port;
     uint16_t random = 0;
@@ -113,7 +113,9 @@ static struct verdict bind_inet(struct request *r, int fd, int domain, struct ne
     /* The ports to be allowed are TCP's; sockets of other kinds exist where a rule lets them. */
     if (tcp && !policy_bind_allowed(p, (uint16_t)port))
         return bind_refuse(r, a, "TCP port not allowed for binding");
-    rc = port ? (bind(fd, &a->u.sa, a->len) ? -errno : 0) : bind_any_port(fd, a, p);
+    if (p->port_remap)
+        return verdict_result(net_remap_bind(r, fd, a));
+    rc = port ? (bind(fd, &a->u.sa, a->len) ? -errno : 0) : net_bind_any_port(fd, a, p);
     return verdict_result(rc);
 }
 

@@ -84,5 +84,7 @@ struct net_open {
 struct verdict net_connect(struct request *r);
 /* bind.c */
 struct verdict net_bind(struct request *r);
+/* Binds an internet socket to a free port that is not denied. 0 or a negative errno. */
+int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p);
 /* socketpair.c: answers datagram pairs with sequenced-packet pairs. */
 struct verdict net_socketpair(struct request *r);

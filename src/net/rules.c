@@ -112,6 +112,8 @@ int net_rules_judge(const struct request *r, int fd, struct net_addr *a)
     answer = net_match_ask(s->match, proto, &d);
     if (answer == NET_ALLOWED) {
         settle(a);
+        if (p->port_remap)
+            net_remap_destination(r, proto, a);
         return 0;
     }
     if (proto == NET_UDP && d.port == DNS_PORT && answer == NET_NO_RULE && s->dns &&

@@ -15,6 +15,7 @@ extern const struct feature net_rules_feature;
 extern const struct feature net_sends_feature;
 extern const struct feature net_bind_rules_feature;
 
+extern const struct feature net_remap_feature;
 extern const struct virtual_file net_hosts_file;
 
 struct net_dns;
@@ -36,3 +37,22 @@ unsigned net_socket_proto(int fd);
  * 0, or a negative errno, explained.
  */
 int net_rules_judge(const struct request *r, int fd, struct net_addr *a);
+
+/* May stream `fd` (0 to 2) of ours be handed to a command under this policy? 0 or an error. */
+int net_check_stream(const struct policy *p, int fd, struct error *err);
+
+/* remap.c: bind to a virtual port; fd is the duplicate. 0 or a negative errno. */
+int net_remap_bind(const struct request *r, int fd, struct net_addr *a);
+/* A destination that is a virtual port of this sandbox becomes the real one. */
+void net_remap_destination(const struct request *r, unsigned proto, struct net_addr *a);
+
+/* "tcp 80 -> 40001, ...": the ports as the command and as others name them. */
+void net_remap_list(const struct supervisor *s, struct buf *out);
+
+/* own.c: inodes of the sockets that the sandbox's processes hold, sorted. */
+struct net_inodes {
+    uint64_t *v;
+    size_t n;
+};
+int net_own_inodes(struct net_inodes *ret); /* 0 or -ENOMEM */
+bool net_inodes_have(const struct net_inodes *s, uint64_t ino);

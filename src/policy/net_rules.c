@@ -375,7 +375,8 @@ unsigned policy_net_mediated(const struct policy *p)
 {
     unsigned open = p->net_connect.any ? NET_TCP : 0, asked = 0;
 
-    if (p->net_deny.n)
+    /* The ports that rules and programs name are not the kernel's then. */
+    if (p->net_deny.n || p->port_remap)
         return policy_net_protos(p);
     for (size_t i = 0; i < p->net_allow.n; i++) {
         open |= rule_opens(&p->net_allow.v[i]);
@@ -393,7 +394,7 @@ bool policy_bind_governed(const struct policy *p)
 
 bool policy_bind_mediated(const struct policy *p)
 {
-    return !port_set_is_empty(&p->net_deny_bind);
+    return p->port_remap || !port_set_is_empty(&p->net_deny_bind);
 }
 
 bool policy_bind_allowed(const struct policy *p, uint16_t port)

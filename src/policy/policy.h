@@ -113,6 +113,7 @@ struct policy {
     struct net_rules net_deny;    /* --net-deny: wins */
     struct port_set net_bind;     /* --net-allow-bind */
     struct port_set net_deny_bind; /* --net-deny-bind: wins; alone: every other port is allowed */
+    bool port_remap;               /* a port space of the sandbox's own */
 
     struct strv env; /* KEY=VALUE, applied last */
     bool clean_env;

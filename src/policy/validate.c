@@ -30,6 +30,8 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
                       "combined with --no-supervisor");
     if (!port_set_is_empty(&p->net_deny_bind))
         return refuse(err, "--net-deny-bind", why);
+    if (p->port_remap)
+        return refuse(err, "--port-remap", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
     if (p->explain)

@@ -20,6 +20,7 @@ const struct feature *const all_features[] = {
     &fs_virtual_feature,
     &fs_metadata_feature,
     &net_bind_rules_feature,
+    &net_remap_feature,
     &net_rules_feature,
     &net_sends_feature,
     &net_unix_closed_feature,

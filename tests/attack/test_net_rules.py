@@ -118,3 +118,13 @@ def test_inherited_socket(two, kind):
     with socket.socket(socket.AF_INET, kind) as s:
         run(['--net-allow', f'127.0.0.1:{good.port}'], 'fd', '0', bad.port, stdin=s)
         assert bad.drain() == (0, 0)
+
+
+def test_inherited_datagram_socket_without_a_rule_starts_nothing(two):
+    _, bad = two
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        argv = [SANDLOCK, 'run', '-r', ESCAPE, '--net-allow', 'tcp://127.0.0.1:9', '--', ESCAPE, 'fd',
+                '0', str(bad.port)]
+        r = subprocess.run(argv, stdin=s, capture_output=True, text=True, timeout=60 * SLOW)
+        assert r.returncode == 125 and 'standard input: is a socket that could send' in r.stderr
+        assert bad.drain() == (0, 0)
