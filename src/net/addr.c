@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/keep.h"
 #include "net/net.h"
 
 /* struct sockaddr_in6 without the scope id, the kernel's minimum (RFC 2133). */
@@ -119,8 +120,10 @@ int net_socket_dup(const struct request *r, int *ret_domain)
 {
     int fd = request_fd(r, call_int(&r->call, 0)), domain;
 
+    if (fd == -EPERM || fd == -ENOSYS)
+        fd = net_kept_dup(r, call_int(&r->call, 0));
     if (fd < 0)
-        return fd == -EPERM ? -EACCES : fd;
+        return fd;
     domain = net_sockopt(fd, SOL_SOCKET, SO_DOMAIN);
     if (domain < 0) { /* -ENOTSOCK, or -EBADF for an O_PATH descriptor */
         util_close(fd);

@@ -80,6 +80,8 @@ int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p)
     in_port_t *port = a->u.sa.sa_family == AF_INET ? &a->u.in.sin_port : &a->u.in6.sin6_port;
     uint16_t random = 0;
 
+    if (p->net_deny_bind.any)
+        return -EACCES;
     for (int i = 0; i < EPHEMERAL_TRIES; i++) {
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
             return -EIO;

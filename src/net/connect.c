@@ -14,6 +14,7 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/resolve.h"
+#include "net/keep.h"
 #include "net/rules.h"
 #include "net/watch.h"
 #include "sys/uapi.h"
@@ -247,6 +248,8 @@ struct verdict net_connect(struct request *r)
         return verdict_errno(ENOMEM);
     j->object_fd = -1;
     j->fd = net_socket_dup(r, &j->domain);
+    if (j->fd == -EISCONN)
+        return verdict_errno(EISCONN);
     if (j->fd == -EACCES)
         return connect_refuse(r, "socket", "the socket cannot be duplicated for checking", NULL);
     if (j->fd < 0)

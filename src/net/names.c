@@ -227,11 +227,15 @@ int net_names_resolve(const struct policy *p, struct net_pins *ret, struct error
 
 /* ---- what the command sees ---- */
 
-void net_names_hosts(const struct net_pins *p, struct buf *out)
+void net_names_hosts(const struct net_pins *p, const char *own, struct buf *out)
 {
     char text[INET6_ADDRSTRLEN];
 
-    buf_adds(out, "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    if (!net_pins_find(p, "localhost"))
+        buf_adds(out, "127.0.0.1\tlocalhost\n");
+    buf_adds(out, "::1\tip6-localhost ip6-loopback\n");
+    if (own && *own && !net_pins_find(p, own))
+        buf_addf(out, "127.0.0.1\t%s\n", own);
     for (size_t i = 0; i < p->n; i++) {
         for (size_t k = 0; k < p->v[i].n; k++) {
             const struct net_dest *d = &p->v[i].v[k];

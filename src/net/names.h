@@ -24,8 +24,8 @@ const struct net_pin *net_pins_find(const struct net_pins *p, const char *name);
 /* Resolves every name of the policy in a helper process that is killed when it takes too long. */
 int net_names_resolve(const struct policy *p, struct net_pins *ret, struct error *err);
 
-/* An /etc/hosts with loopback and the pinned names. Pure. */
-void net_names_hosts(const struct net_pins *p, struct buf *out);
+/* An /etc/hosts with loopback, the host's own name and the pinned ones. Pure. */
+void net_names_hosts(const struct net_pins *p, const char *own, struct buf *out);
 
 #define DNS_MESSAGE_MAX 512
 /* The answer to a DNS query, from the pins alone: other names do not exist. Pure; the query is

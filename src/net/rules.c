@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 
 #include "net/send.h"
 #include "net/watch.h"
@@ -133,11 +134,13 @@ static bool hosts_wanted(const struct policy *p, const struct kernel *k)
 static int hosts_render(const struct request *r, int host_fd, struct buf *out)
 {
     const struct net_rules_state *s = net_rules_of(r);
+    const char *name = supervisor_policy(r->sup)->name;
+    struct utsname u = {0};
 
     (void)host_fd;
-    if (!s)
+    if (!s || uname(&u) < 0)
         return -EIO;
-    net_names_hosts(&s->pins, out);
+    net_names_hosts(&s->pins, name ? name : u.nodename, out);
     return 0;
 }
 
@@ -205,10 +208,6 @@ static int rules_start(struct supervisor *sup, void **ret_state, struct error *e
         if (!s->match || !s->watch || (s->pins.n && !s->dns) || match_fill(s, p) < 0)
             e = error_set(err, ERROR_SETUP, -ENOMEM, "--net-allow", "out of memory");
     }
-    if (e == 0 && !supervisor_kernel(sup)->pidfd_getfd)
-        e = error_set(err, ERROR_SETUP, -EPERM, "--net-allow",
-                      "rules per host or address need pidfd_getfd, which is forbidden here (a "
-                      "container's seccomp profile); rules of the form :PORTS do not");
     if (e < 0) {
         rules_stop(s);
         return e;

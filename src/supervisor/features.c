@@ -6,6 +6,7 @@
 #include "fs/fs.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
+#include "net/keep.h"
 #include "net/rules.h"
 #include "supervisor/explain.h"
 
@@ -19,6 +20,7 @@ const struct feature *const all_features[] = {
     &fs_deny_feature,
     &fs_virtual_feature,
     &fs_metadata_feature,
+    &net_keep_feature,
     &net_bind_rules_feature,
     &net_remap_feature,
     &net_rules_feature,

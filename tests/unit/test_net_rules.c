@@ -272,8 +272,9 @@ static void test_hosts(void **state)
     _cleanup_buf_ struct buf out = {0};
 
     (void)state;
-    net_names_hosts(&pins, &out);
+    net_names_hosts(&pins, "box", &out);
     assert_non_null(strstr(buf_cstr(&out), "127.0.0.1\tlocalhost\n"));
+    assert_non_null(strstr(buf_cstr(&out), "127.0.0.1\tbox\n"));
     assert_non_null(strstr(buf_cstr(&out), "10.0.0.1\tapi.example.com\nfd00::1\tapi.example.com\n"));
 }
 
