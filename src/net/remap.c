@@ -43,7 +43,7 @@ static struct remap_entry *find_seen(const struct remap *m, unsigned proto, uint
     return NULL;
 }
 
-static struct remap_entry *find_real(const struct remap *m, unsigned proto, uint16_t port)
+static const struct remap_entry *find_real(const struct remap *m, unsigned proto, uint16_t port)
 {
     for (size_t i = 0; i < m->n; i++) {
         if (m->v[i].proto == proto && m->v[i].real == port)
@@ -196,23 +196,32 @@ void net_remap_destination(const struct request *r, unsigned proto, struct net_a
 
 /* ---- what the command is told ---- */
 
-/* True when the port has another name inside; a becomes what the command is to see. */
-static bool translate_back(struct remap *m, unsigned proto, struct net_addr *a)
+uint16_t net_remap_seen(const struct supervisor *s, unsigned proto, uint16_t real)
 {
+    struct remap *m = supervisor_state(s, &net_remap_feature);
     const struct remap_entry *e;
-    int port = net_addr_port(a);
-    bool changed = false;
+    uint16_t seen = real;
 
-    if (port <= 0)
-        return false;
+    if (!m)
+        return real;
     pthread_mutex_lock(&m->lock);
-    e = find_real(m, proto, (uint16_t)port);
-    if (e && e->seen != e->real) {
-        set_port(a, e->seen);
-        changed = true;
-    }
+    e = find_real(m, proto, real);
+    if (e)
+        seen = e->seen;
     pthread_mutex_unlock(&m->lock);
-    return changed;
+    return seen;
+}
+
+/* True when the port has another name inside; a becomes what the command is to see. */
+static bool translate_back(const struct supervisor *s, unsigned proto, struct net_addr *a)
+{
+    int port = net_addr_port(a);
+    uint16_t seen = port > 0 ? net_remap_seen(s, proto, (uint16_t)port) : 0;
+
+    if (port <= 0 || seen == port)
+        return false;
+    set_port(a, seen);
+    return true;
 }
 
 /* As the kernel: cut to the caller's room, the whole length told. */
@@ -237,7 +246,7 @@ static struct verdict tell_name(struct request *r, bool peer)
 
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6) ||
         (peer ? getpeername(fd, &a.u.sa, &a.len) : getsockname(fd, &a.u.sa, &a.len)) ||
-        (peer && !is_loopback(&a)) || !translate_back(m, net_socket_proto(fd), &a))
+        (peer && !is_loopback(&a)) || !translate_back(r->sup, net_socket_proto(fd), &a))
         return verdict_continue("returns names of the caller's own socket and takes no input");
     return request_alive(r) ? verdict_result(write_name(r, &a)) : verdict_gone();
 }

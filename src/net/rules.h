@@ -18,6 +18,9 @@ extern const struct feature net_bind_rules_feature;
 extern const struct feature net_remap_feature;
 extern const struct virtual_file net_hosts_file;
 
+#define NET_PROC_FILES 24
+extern const struct virtual_file net_proc_files[NET_PROC_FILES];
+
 struct net_dns;
 struct net_rules_state {
     struct net_match *match;
@@ -46,6 +49,8 @@ int net_remap_bind(const struct request *r, int fd, struct net_addr *a);
 /* A destination that is a virtual port of this sandbox becomes the real one. */
 void net_remap_destination(const struct request *r, unsigned proto, struct net_addr *a);
 
+/* What the command calls a real local port. */
+uint16_t net_remap_seen(const struct supervisor *s, unsigned proto, uint16_t real);
 /* "tcp 80 -> 40001, ...": the ports as the command and as others name them. */
 void net_remap_list(const struct supervisor *s, struct buf *out);
 
