@@ -87,7 +87,7 @@ static bool connect_is_pending(const struct connect_job *j, int rc)
 static struct verdict connect_wait(const struct request *r, void *arg)
 {
     _cleanup_(job_freep) struct connect_job *j = arg;
-    int64_t deadline = net_send_deadline(j->fd), left;
+    int64_t deadline = net_wait_deadline(j->fd, SO_SNDTIMEO), left;
     int slice = 1, rc, ready;
 
     for (;;) {

@@ -68,8 +68,8 @@ int net_socket_dup(const struct request *r, int *ret_domain);
 
 /* Milliseconds of the monotonic clock. */
 int64_t net_now_ms(void);
-/* The moment at which the socket's own SO_SNDTIMEO ends a wait; INT64_MAX without one. */
-int64_t net_send_deadline(int fd);
+/* The moment at which the socket's own SO_SNDTIMEO or SO_RCVTIMEO ends a wait; INT64_MAX without. */
+int64_t net_wait_deadline(int fd, int option);
 /* Would a native call be interrupted now? */
 bool net_is_interrupted(const struct request *r);
 

@@ -71,12 +71,13 @@ static void settle(struct net_addr *a)
 }
 
 /* To our own name server, in the family that the caller speaks. */
-static int redirect_dns(struct net_dns *dns, struct net_addr *a, bool v6)
+static int redirect_dns(struct net_rules_state *s, int fd, struct net_addr *a, bool v6)
 {
-    int port = net_dns_port(dns, v6 ? AF_INET6 : AF_INET);
+    int port = net_dns_port(s->dns, v6 ? AF_INET6 : AF_INET);
 
     if (port < 0)
         return port;
+    net_asked_note(&s->asked, fd, a);
     if (a->u.sa.sa_family == AF_INET) {
         a->u.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         a->u.in.sin_port = htons((uint16_t)port);
@@ -94,7 +95,7 @@ static int redirect_dns(struct net_dns *dns, struct net_addr *a, bool v6)
 int net_rules_judge(const struct request *r, int fd, struct net_addr *a)
 {
     const struct policy *p = supervisor_policy(r->sup);
-    const struct net_rules_state *s = net_rules_of(r);
+    struct net_rules_state *s = net_rules_of(r);
     unsigned proto = net_socket_proto(fd);
     enum net_answer answer;
     struct net_dest d;
@@ -118,7 +119,7 @@ int net_rules_judge(const struct request *r, int fd, struct net_addr *a)
         return 0;
     }
     if (proto == NET_UDP && d.port == DNS_PORT && answer == NET_NO_RULE && s->dns &&
-        redirect_dns(s->dns, a, d.v6) == 0)
+        redirect_dns(s, fd, a, d.v6) == 0)
         return 0;
     return refuse(r, proto, a, answer);
 }
@@ -164,6 +165,12 @@ static bool sends_wanted(const struct policy *p, const struct kernel *k)
     return !p->no_supervisor && (policy_net_mediated(p) & (NET_UDP | NET_ICMP));
 }
 
+/* Names that a program asks for itself, rather than read them in /etc/hosts. */
+static bool answers_wanted(const struct policy *p, const struct kernel *k)
+{
+    return sends_wanted(p, k) && policy_net_has_names(p) && (policy_net_mediated(p) & NET_UDP);
+}
+
 static void rules_stop(void *state)
 {
     struct net_rules_state *s = state;
@@ -174,6 +181,7 @@ static void rules_stop(void *state)
     net_watch_free(s->watch);
     net_match_free(s->match);
     net_pins_fini(&s->pins);
+    pthread_mutex_destroy(&s->asked.lock);
     free(s);
 }
 
@@ -200,6 +208,7 @@ static int rules_start(struct supervisor *sup, void **ret_state, struct error *e
 
     if (!s)
         return error_set(err, ERROR_SETUP, -ENOMEM, "--net-allow", "out of memory");
+    pthread_mutex_init(&s->asked.lock, NULL);
     e = net_names_resolve(p, &s->pins, err);
     if (e == 0) {
         s->match = net_match_new();
@@ -233,6 +242,18 @@ static const struct feature_call sends_calls[] = {
     {OP_SENDMMSG, net_sendmmsg, NULL, 0},
 };
 
+/* A sender is told through an address alone. */
+static const struct filter_clause recvfrom_clauses[] = {
+    {.test = {{.arg = 4, .cmp = CMP_NE, .wide = true, .value = 0}},
+     .ntests = 1,
+     .ret = SECCOMP_RET_USER_NOTIF},
+};
+
+static const struct feature_call answers_calls[] = {
+    {OP_RECVFROM, net_recvfrom, recvfrom_clauses, ARRAY_SIZE(recvfrom_clauses)},
+    {OP_RECVMSG, net_recvmsg, NULL, 0},
+};
+
 /* behalf: the command's own, inner domain forbids what these threads do for it. */
 const struct feature net_rules_feature = {
     .name = "net-rules",
@@ -242,6 +263,14 @@ const struct feature net_rules_feature = {
     .behalf = true,
     .start = rules_start,
     .stop = rules_stop,
+};
+
+const struct feature net_answers_feature = {
+    .name = "net-answers",
+    .wanted = answers_wanted,
+    .calls = answers_calls,
+    .ncalls = ARRAY_SIZE(answers_calls),
+    .behalf = true,
 };
 
 const struct feature net_sends_feature = {

@@ -6,6 +6,9 @@
  */
 #pragma once
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "fs/virtual.h"
 #include "net/match.h"
 #include "net/names.h"
@@ -13,6 +16,7 @@
 
 extern const struct feature net_rules_feature;
 extern const struct feature net_sends_feature;
+extern const struct feature net_answers_feature;
 extern const struct feature net_bind_rules_feature;
 
 extern const struct feature net_remap_feature;
@@ -21,12 +25,28 @@ extern const struct virtual_file net_hosts_file;
 #define NET_PROC_FILES 24
 extern const struct virtual_file net_proc_files[NET_PROC_FILES];
 
+/* Sockets that asked our name server, and whom they meant to ask. */
+#define NET_ASKED_MAX 64
+struct net_asked {
+    pthread_mutex_t lock; /* leaf */
+    atomic_bool any;
+    unsigned next;
+    struct {
+        uint64_t ino;
+        struct net_addr server;
+    } v[NET_ASKED_MAX];
+};
+void net_asked_note(struct net_asked *a, int fd, const struct net_addr *server);
+struct verdict net_recvfrom(struct request *r);
+struct verdict net_recvmsg(struct request *r);
+
 struct net_dns;
 struct net_rules_state {
     struct net_match *match;
     struct net_pins pins;
     struct net_watch *watch;
     struct net_dns *dns; /* answers for the pinned names; NULL without names */
+    struct net_asked asked;
 };
 struct net_rules_state *net_rules_of(const struct request *r); /* NULL: not active */
 

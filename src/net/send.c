@@ -305,7 +305,7 @@ static void job_freep(struct send_job **j)
 static struct verdict send_wait(const struct request *r, void *arg)
 {
     _cleanup_(job_freep) struct send_job *j = arg;
-    int64_t deadline = net_send_deadline(j->fd), now, rc;
+    int64_t deadline = net_wait_deadline(j->fd, SO_SNDTIMEO), now, rc;
 
     for (;;) {
         struct pollfd p = {.fd = j->fd, .events = POLLOUT};

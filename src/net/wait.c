@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
 
@@ -18,12 +19,12 @@ int64_t net_now_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-int64_t net_send_deadline(int fd)
+int64_t net_wait_deadline(int fd, int option)
 {
     struct timeval tv = {0};
     socklen_t len = sizeof(tv);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) || (!tv.tv_sec && !tv.tv_usec))
+    if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) || (!tv.tv_sec && !tv.tv_usec))
         return INT64_MAX;
     return net_now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
 }

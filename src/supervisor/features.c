@@ -25,6 +25,7 @@ const struct feature *const all_features[] = {
     &net_remap_feature,
     &net_rules_feature,
     &net_sends_feature,
+    &net_answers_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,
