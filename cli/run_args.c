@@ -108,6 +108,7 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_net_allow_bind: return policy_add_net_allow_bind(p, flag, value, err);
     case RUN_OPTION_net_deny: return policy_add_net_deny(p, flag, value, err);
     case RUN_OPTION_net_deny_bind: return policy_add_net_deny_bind(p, flag, value, err);
+    case RUN_OPTION_dns_refresh: return policy_set_dns_refresh(p, flag, value, err);
     case RUN_OPTION_timeout: return policy_set_timeout(p, flag, value, err);
     case RUN_OPTION_max_open_files: return policy_set_max_open_files(p, flag, value, err);
     case RUN_OPTION_cpu_cores: return policy_set_cpu_cores(p, flag, value, err);

@@ -129,6 +129,7 @@ size_t net_dns_answer(const struct net_pins *p, const unsigned char *query, size
 
 struct net_dns {
     const struct net_pins *pins;
+    pthread_rwlock_t *pins_lock;
     pthread_mutex_t lock; /* leaf: the start of the thread */
     pthread_t thread;
     bool running;
@@ -144,10 +145,13 @@ static void dns_serve(const struct net_dns *d, int fd)
     socklen_t from_len = sizeof(from);
     ssize_t n = recvfrom(fd, query, sizeof(query), MSG_DONTWAIT | MSG_TRUNC,
                          (struct sockaddr *)&from, &from_len);
-    size_t len = n > 0 && (size_t)n <= sizeof(query)
-                     ? net_dns_answer(d->pins, query, (size_t)n, answer)
-                     : 0;
+    size_t len = 0;
 
+    if (n > 0 && (size_t)n <= sizeof(query)) {
+        pthread_rwlock_rdlock(d->pins_lock);
+        len = net_dns_answer(d->pins, query, (size_t)n, answer);
+        pthread_rwlock_unlock(d->pins_lock);
+    }
     if (len)
         (void)sendto(fd, answer, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&from,
                      from_len);
@@ -212,13 +216,14 @@ static int dns_run(struct net_dns *d)
     return e;
 }
 
-struct net_dns *net_dns_new(const struct net_pins *pins)
+struct net_dns *net_dns_new(const struct net_pins *pins, pthread_rwlock_t *lock)
 {
     struct net_dns *d = calloc(1, sizeof(*d));
 
     if (!d)
         return NULL;
     d->pins = pins;
+    d->pins_lock = lock;
     d->fd[0] = d->fd[1] = d->stop_fd = -1;
     pthread_mutex_init(&d->lock, NULL);
     return d;

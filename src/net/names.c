@@ -22,19 +22,7 @@
 #include "policy/internal.h"
 
 #define NAMES_MAX 4096
-#define ADDRESSES_MAX 64 /* of one name */
 #define RESOLVE_SECONDS 30
-
-/* What the helper sends for each address, and once for a name without any. */
-struct names_record {
-    uint32_t index;
-    int32_t error; /* of getaddrinfo */
-    uint8_t v6;
-    uint8_t addr[16];
-    uint8_t last;
-    uint8_t pad[2];
-};
-_Static_assert(sizeof(struct names_record) == 28, "no holes");
 
 void net_pins_fini(struct net_pins *p)
 {
@@ -72,7 +60,7 @@ static int pins_collect(const struct policy *p, struct net_pins *ret)
 
 /* ---- the helper ---- */
 
-static bool helper_send(int fd, const struct names_record *rec)
+static bool helper_send(int fd, const struct net_names_record *rec)
 {
     return write(fd, rec, sizeof(*rec)) == sizeof(*rec); /* below PIPE_BUF: whole or not */
 }
@@ -80,11 +68,11 @@ static bool helper_send(int fd, const struct names_record *rec)
 static bool helper_name(int fd, uint32_t index, const char *name)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
-    struct names_record rec = {.index = index};
+    struct net_names_record rec = {.index = index};
     unsigned n = 0;
 
     rec.error = getaddrinfo(name, NULL, &hints, &list);
-    for (const struct addrinfo *i = list; i && rec.error == 0 && n < ADDRESSES_MAX; i = i->ai_next) {
+    for (const struct addrinfo *i = list; i && rec.error == 0 && n < NET_PIN_ADDRESSES; i = i->ai_next) {
         struct net_dest d;
 
         if (net_dest_of(i->ai_addr, i->ai_addrlen, &d) < 0)
@@ -101,6 +89,15 @@ static bool helper_name(int fd, uint32_t index, const char *name)
     return helper_send(fd, &rec);
 }
 
+bool net_names_report(int fd, const struct net_pins *pins)
+{
+    for (uint32_t i = 0; i < pins->n; i++) {
+        if (!helper_name(fd, i, pins->v[i].name))
+            return false;
+    }
+    return true;
+}
+
 static _Noreturn void helper_main(int fd, const struct net_pins *pins)
 {
     sigset_t none;
@@ -109,16 +106,13 @@ static _Noreturn void helper_main(int fd, const struct net_pins *pins)
     pthread_sigmask(SIG_SETMASK, &none, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_DFL);
-    for (uint32_t i = 0; i < pins->n; i++) {
-        if (!helper_name(fd, i, pins->v[i].name))
-            break;
-    }
+    (void)net_names_report(fd, pins);
     _exit(0);
 }
 
 /* ---- our side ---- */
 
-static int pin_add(struct net_pin *pin, const struct names_record *rec)
+int net_pin_add(struct net_pin *pin, const struct net_names_record *rec)
 {
     struct net_dest *v, d = {.v6 = rec->v6 != 0};
 
@@ -127,7 +121,7 @@ static int pin_add(struct net_pin *pin, const struct names_record *rec)
         if (pin->v[i].v6 == d.v6 && memcmp(pin->v[i].addr, d.addr, 16) == 0)
             return 0;
     }
-    if (pin->n == ADDRESSES_MAX)
+    if (pin->n == NET_PIN_ADDRESSES)
         return 0;
     v = reallocarray(pin->v, pin->n + 1, sizeof(*v));
     if (!v)
@@ -138,7 +132,7 @@ static int pin_add(struct net_pin *pin, const struct names_record *rec)
 }
 
 /* One whole record before the deadline: 0, -ETIMEDOUT, -EIO when the helper has died. */
-static int record_read(int fd, int64_t deadline, struct names_record *ret)
+static int record_read(int fd, int64_t deadline, struct net_names_record *ret)
 {
     size_t got = 0;
 
@@ -170,7 +164,7 @@ static int resolve_error(const char *name, int code, const char *why, struct err
 static int pins_receive(int fd, struct net_pins *pins, struct error *err)
 {
     int64_t deadline = net_now_ms() + RESOLVE_SECONDS * 1000;
-    struct names_record rec;
+    struct net_names_record rec;
 
     for (size_t done = 0; done < pins->n;) {
         int e = record_read(fd, deadline, &rec);
@@ -181,7 +175,7 @@ static int pins_receive(int fd, struct net_pins *pins, struct error *err)
             return resolve_error(pins->v[done].name, -EIO, "the resolver ended", err);
         if (rec.error)
             return resolve_error(pins->v[done].name, -EHOSTUNREACH, gai_strerror(rec.error), err);
-        if (!rec.last && pin_add(&pins->v[done], &rec) < 0)
+        if (!rec.last && net_pin_add(&pins->v[done], &rec) < 0)
             return policy_error_memory("--net-allow", err);
         done += rec.last;
     }

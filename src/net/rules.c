@@ -111,7 +111,9 @@ int net_rules_judge(const struct request *r, int fd, struct net_addr *a)
         return -EAFNOSUPPORT;
     if (net_dest_of(&a->u.sa, a->len, &d) < 0)
         return -EINVAL;
+    pthread_rwlock_rdlock(&s->lock);
     answer = net_match_ask(s->match, proto, &d);
+    pthread_rwlock_unlock(&s->lock);
     if (answer == NET_ALLOWED) {
         settle(a);
         if (p->port_remap)
@@ -134,14 +136,16 @@ static bool hosts_wanted(const struct policy *p, const struct kernel *k)
 
 static int hosts_render(const struct request *r, int host_fd, struct buf *out)
 {
-    const struct net_rules_state *s = net_rules_of(r);
+    struct net_rules_state *s = net_rules_of(r);
     const char *name = supervisor_policy(r->sup)->name;
     struct utsname u = {0};
 
     (void)host_fd;
     if (!s || uname(&u) < 0)
         return -EIO;
+    pthread_rwlock_rdlock(&s->lock);
     net_names_hosts(&s->pins, name ? name : u.nodename, out);
+    pthread_rwlock_unlock(&s->lock);
     return 0;
 }
 
@@ -177,27 +181,36 @@ static void rules_stop(void *state)
 
     if (!s)
         return;
+    net_refresh_stop(s->refresh);
     net_dns_free(s->dns);
     net_watch_free(s->watch);
     net_match_free(s->match);
     net_pins_fini(&s->pins);
     pthread_mutex_destroy(&s->asked.lock);
+    pthread_rwlock_destroy(&s->lock);
     free(s);
 }
 
-static int match_fill(struct net_rules_state *s, const struct policy *p)
+struct net_match *net_rules_match(const struct policy *p, const struct net_pins *pins)
 {
-    int e = net_match_add_policy(s->match, p);
+    struct net_match *m = net_match_new();
+    int e = m ? net_match_add_policy(m, p) : -ENOMEM;
 
     for (size_t i = 0; i < p->net_allow.n && e == 0; i++) {
         const struct net_rule *rule = &p->net_allow.v[i];
         const struct net_pin *pin =
-            rule->target == NET_TARGET_NAME ? net_pins_find(&s->pins, rule->name) : NULL;
+            rule->target == NET_TARGET_NAME ? net_pins_find(pins, rule->name) : NULL;
 
         for (size_t k = 0; pin && k < pin->n && e == 0; k++)
-            e = net_match_add(s->match, rule, false, &pin->v[k]);
+            e = net_match_add(m, rule, false, &pin->v[k]);
     }
-    return e < 0 ? e : net_match_seal(s->match);
+    if (e == 0)
+        e = net_match_seal(m);
+    if (e < 0) {
+        net_match_free(m);
+        return NULL;
+    }
+    return m;
 }
 
 static int rules_start(struct supervisor *sup, void **ret_state, struct error *err)
@@ -209,14 +222,17 @@ static int rules_start(struct supervisor *sup, void **ret_state, struct error *e
     if (!s)
         return error_set(err, ERROR_SETUP, -ENOMEM, "--net-allow", "out of memory");
     pthread_mutex_init(&s->asked.lock, NULL);
+    pthread_rwlock_init(&s->lock, NULL);
     e = net_names_resolve(p, &s->pins, err);
     if (e == 0) {
-        s->match = net_match_new();
+        s->match = net_rules_match(p, &s->pins);
         s->watch = net_watch_new();
-        s->dns = s->pins.n ? net_dns_new(&s->pins) : NULL;
-        if (!s->match || !s->watch || (s->pins.n && !s->dns) || match_fill(s, p) < 0)
+        s->dns = s->pins.n ? net_dns_new(&s->pins, &s->lock) : NULL;
+        if (!s->match || !s->watch || (s->pins.n && !s->dns))
             e = error_set(err, ERROR_SETUP, -ENOMEM, "--net-allow", "out of memory");
     }
+    if (e == 0 && p->dns_refresh_ns && s->pins.n)
+        e = net_refresh_start(s, p, err);
     if (e < 0) {
         rules_stop(s);
         return e;

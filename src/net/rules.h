@@ -41,9 +41,12 @@ struct verdict net_recvfrom(struct request *r);
 struct verdict net_recvmsg(struct request *r);
 
 struct net_dns;
+struct net_refresh;
 struct net_rules_state {
+    pthread_rwlock_t lock; /* match and pins, which --dns-refresh replaces */
     struct net_match *match;
     struct net_pins pins;
+    struct net_refresh *refresh; /* or NULL */
     struct net_watch *watch;
     struct net_dns *dns; /* answers for the pinned names; NULL without names */
     struct net_asked asked;
@@ -81,3 +84,12 @@ struct net_inodes {
 };
 int net_own_inodes(struct net_inodes *ret); /* 0 or -ENOMEM */
 bool net_inodes_have(const struct net_inodes *s, uint64_t ino);
+
+/* rules.c: the tables of a policy with these addresses for its names; NULL when out of memory. */
+struct net_match *net_rules_match(const struct policy *p, const struct net_pins *pins);
+
+/* refresh.c: resolves the names again and again in a process of its own. 0 or an error. */
+int net_refresh_start(struct net_rules_state *s, const struct policy *p, struct error *err);
+void net_refresh_stop(struct net_refresh *f);
+/* New addresses first, then old ones that fit. Pure. 0 or -ENOMEM. */
+int net_pins_renew(struct net_pins *fresh, const struct net_pins *old);

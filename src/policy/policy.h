@@ -113,6 +113,7 @@ struct policy {
     struct net_rules net_deny;    /* --net-deny: wins */
     struct port_set net_bind;     /* --net-allow-bind */
     struct port_set net_deny_bind; /* --net-deny-bind: wins; alone: every other port is allowed */
+    uint64_t dns_refresh_ns;       /* --dns-refresh: between two look-ups of the names; 0: once */
     bool port_remap;               /* a port space of the sandbox's own */
 
     struct strv env; /* KEY=VALUE, applied last */
@@ -172,6 +173,8 @@ bool policy_bind_mediated(const struct policy *p);
 /* The bind rule for one port. */
 bool policy_bind_allowed(const struct policy *p, uint16_t port);
 int policy_set_timeout(struct policy *p, const char *flag, const char *seconds, struct error *err);
+int policy_set_dns_refresh(struct policy *p, const char *flag, const char *seconds,
+                           struct error *err);
 int policy_add_env(struct policy *p, const char *flag, const char *assignment, struct error *err);
 int policy_set_cwd(struct policy *p, const char *flag, const char *dir, struct error *err);
 int policy_set_user(struct policy *p, const char *flag, const char *uid_gid, struct error *err);

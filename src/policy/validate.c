@@ -32,6 +32,8 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return refuse(err, "--net-deny-bind", why);
     if (p->port_remap)
         return refuse(err, "--port-remap", why);
+    if (p->dns_refresh_ns)
+        return refuse(err, "--dns-refresh", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
     if (p->explain)
@@ -127,6 +129,8 @@ int policy_validate(struct policy *p, struct error *err)
         return refuse(err, "--user", "user and group go together, each below 4294967295");
     if (p->gpu == GPU_LIST && p->n_gpu_devices == 0)
         return refuse(err, "--gpu", "the list of devices is empty");
+    if (p->dns_refresh_ns && !policy_net_has_names(p))
+        return refuse(err, "--dns-refresh", "no --net-allow rule names a host");
     port_set_normalise(&p->net_connect);
     port_set_normalise(&p->net_bind);
     port_set_normalise(&p->net_deny_bind);

@@ -397,6 +397,29 @@ def test_names_are_pinned_and_shown(near):
         ["['127.0.0.1']", 'near']
 
 
+def test_answers_come_from_who_was_asked(near):
+    """As musl and c-ares ask: unconnected, and an answer from anybody else is dropped."""
+    code = NAMES + '''
+    server = ('10.255.255.53', 53)
+    q = b'\\x12\\x34\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0\\x09localhost\\0\\0\\1\\0\\1'
+    for blocking in (True, False):
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        s.setblocking(blocking)
+        s.sendto(q, server)
+        if not blocking:
+            import select
+            select.select([s], [], [], 20)
+        data, ancillary, flags, source = s.recvmsg(512)
+        print(len(data), ancillary, flags, source == server)
+        s.sendto(q, server)
+        data, source = s.recvfrom(20) if blocking else (select.select([s], [], [], 20) and s.recvfrom(20))
+        print(len(data), source == server)
+    t(lambda: s.recvfrom(10))
+    '''.replace('\n    ', '\n')
+    r = boxed(['--net-allow', f'localhost:{near.port}'], code)
+    assert r.lines == ['43 [] 0 True', '20 True'] * 2 + ['EAGAIN']
+
+
 def test_own_answers_only_without_a_rule_for_the_server(near):
     """A rule that opens a name server is used as it is."""
     code = NAMES + "t(lambda: dns('localhost', '127.0.0.1'))"
@@ -414,6 +437,22 @@ def test_unresolvable_name_starts_nothing(tmp_path):
     assert r.code == 125 and len(r.err.splitlines()) == 1
     assert '--net-allow: cannot resolve "nowhere.invalid"' in r.err
     assert not witness.exists()
+
+
+def test_proc_net_shows_the_own_sockets(near):
+    code = '''
+    l = socket.socket(); l.bind(('127.0.0.1', P[0])); l.listen(1)
+    for name in ('tcp', 'udp', 'dev', 'route', 'if_inet6', 'unix'):
+        text = open('/proc/net/' + name).read()
+        print(name, len(text.splitlines()), 'eth' in text, f'0100007F:{P[0]:04X}' in text)
+    '''
+    rows = bare('print(open("/proc/net/tcp").read().count("\\n"))')
+    assert int(rows[0]) >= 2, 'the control shows the listener of this test'
+    r = boxed(['-r', '/proc', '--port-remap', '--net-allow-bind', '*'], code, str(near.port))
+    inet6 = f'if_inet6 {int(HAS_IPV6)} False False'
+    assert r.lines[:4] == ['tcp 2 False True', 'udp 1 False False', 'dev 3 False False',
+                           'route 1 False False']
+    assert r.lines[4] == inet6
 
 
 # ---- binding ----
