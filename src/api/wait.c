@@ -14,8 +14,8 @@
 #include <time.h>
 
 #include "api/internal.h"
-#include "net/rules.h"
 #include "launch/internal.h"
+#include "net/rules.h"
 
 #define NO_DEADLINE UINT64_MAX
 

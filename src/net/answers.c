@@ -75,7 +75,8 @@ static bool asked_find(struct net_asked *a, uint64_t ino, struct net_addr *ret)
     return found;
 }
 
-static int write_data(const struct request *r, const struct answer_job *j, const char *data, size_t n)
+static int write_data(const struct request *r, const struct answer_job *j, const char *data,
+                      size_t n)
 {
     struct iovec iov[IOV_LIMIT];
     size_t count = j->msg.addr ? j->h.iov_len : 1;
@@ -83,8 +84,7 @@ static int write_data(const struct request *r, const struct answer_job *j, const
     if (count > IOV_LIMIT)
         return -EMSGSIZE;
     iov[0] = j->one;
-    if (j->msg.addr &&
-        request_read(r, (child_addr){j->h.iov}, iov, count * sizeof(*iov)) < 0)
+    if (j->msg.addr && request_read(r, (child_addr){j->h.iov}, iov, count * sizeof(*iov)) < 0)
         return -EFAULT;
     for (size_t i = 0; i < count && n; i++) {
         size_t part = MIN(n, iov[i].iov_len);
@@ -199,23 +199,25 @@ static struct verdict answer_run(struct request *r, struct answer_job **job)
 static struct answer_job *job_new(struct request *r, int flags)
 {
     struct net_rules_state *s = net_rules_of(r);
-    _cleanup_(job_freep) struct answer_job *j = NULL;
+    _cleanup_close_ int fd = -1;
+    struct answer_job *j;
     struct net_addr server;
     int domain, status;
 
     if (!s || !atomic_load(&s->asked.any) || (flags & (MSG_ERRQUEUE | MSG_OOB)))
         return NULL;
+    fd = net_socket_dup(r, &domain);
+    if (fd < 0 || !asked_find(&s->asked, socket_ino(fd), &server))
+        return NULL;
     j = calloc(1, sizeof(*j));
     if (!j)
         return NULL;
-    j->fd = net_socket_dup(r, &domain);
-    if (j->fd < 0 || !asked_find(&s->asked, socket_ino(j->fd), &server))
-        return NULL;
-    status = fcntl(j->fd, F_GETFL);
+    status = fcntl(fd, F_GETFL);
+    j->fd = steal_fd(&fd);
     j->server = server;
     j->flags = flags;
     j->blocking = status >= 0 && !(status & O_NONBLOCK) && !(flags & MSG_DONTWAIT);
-    return STEAL_PTR(j);
+    return j;
 }
 
 #define GO_ON "receiving reaches nobody: the caller gets what its own socket holds, natively"

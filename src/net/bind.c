@@ -143,7 +143,8 @@ struct verdict net_bind(struct request *r)
         return bind_path(r, fd, path);
     if (domain == AF_UNIX && a.len > sizeof(struct sockaddr_un))
         return verdict_errno(EINVAL);
-    if ((domain == AF_INET || domain == AF_INET6) && policy_bind_mediated(supervisor_policy(r->sup)))
+    if ((domain == AF_INET || domain == AF_INET6) &&
+        policy_bind_mediated(supervisor_policy(r->sup)))
         return bind_inet(r, fd, domain, &a);
     rc = bind(fd, &a.u.sa, a.len) ? -errno : 0;
     return rc == -EACCES ? bind_refuse(r, &a, "TCP port not allowed for binding")

@@ -58,8 +58,8 @@ static size_t question_name(const unsigned char *q, size_t len, char name[DNS_NA
 static size_t answer_record(unsigned char *out, size_t room, unsigned type, const void *data,
                             size_t size)
 {
-    unsigned char head[12] = {0xc0, DNS_HEADER, 0, (unsigned char)type, 0,
-                              CLASS_IN,         0, 0, 0, ANSWER_TTL, 0, (unsigned char)size};
+    unsigned char head[12] = {0xc0, DNS_HEADER, 0, (unsigned char)type, 0, CLASS_IN,
+                              0,    0,          0, ANSWER_TTL,          0, (unsigned char)size};
 
     if (room < sizeof(head) + size)
         return 0;
@@ -68,7 +68,8 @@ static size_t answer_record(unsigned char *out, size_t room, unsigned type, cons
     return sizeof(head) + size;
 }
 
-static unsigned answer_pin(const struct net_pin *pin, unsigned type, unsigned char *out, size_t *len)
+static unsigned answer_pin(const struct net_pin *pin, unsigned type, unsigned char *out,
+                           size_t *len)
 {
     unsigned count = 0;
 

@@ -17,7 +17,7 @@
 #include "net/rules.h"
 
 #define KEEP_MAX 1024
-#define KEEP_TICK_MS 100  /* connections that have come about */
+#define KEEP_TICK_MS 100    /* connections that have come about */
 #define KEEP_SWEEP_TICKS 10 /* sockets that nobody holds: a walk over /proc */
 #define DONE_MAX 64
 

@@ -25,7 +25,7 @@ struct match_table {
     struct match_group {
         uint32_t first, n;
         uint8_t prefix;
-    } *groups;
+    } * groups;
     size_t ngroups;
 };
 struct net_match {

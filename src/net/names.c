@@ -72,7 +72,8 @@ static bool helper_name(int fd, uint32_t index, const char *name)
     unsigned n = 0;
 
     rec.error = getaddrinfo(name, NULL, &hints, &list);
-    for (const struct addrinfo *i = list; i && rec.error == 0 && n < NET_PIN_ADDRESSES; i = i->ai_next) {
+    for (const struct addrinfo *i = list; i && rec.error == 0 && n < NET_PIN_ADDRESSES;
+         i = i->ai_next) {
         struct net_dest d;
 
         if (net_dest_of(i->ai_addr, i->ai_addrlen, &d) < 0)
@@ -193,8 +194,8 @@ static int pins_resolve(struct net_pins *pins, struct error *err)
     if (pid == 0)
         helper_main(pipe_fd[1], pins);
     util_close(pipe_fd[1]);
-    e = pid < 0 ? error_set(err, ERROR_SETUP, -errno, "--net-allow", "cannot start the resolver: %s",
-                            error_text(errno))
+    e = pid < 0 ? error_set(err, ERROR_SETUP, -errno, "--net-allow",
+                            "cannot start the resolver: %s", error_text(errno))
                 : pins_receive(pipe_fd[0], pins, err);
     util_close(pipe_fd[0]);
     if (pid > 0) {

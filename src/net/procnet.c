@@ -113,7 +113,8 @@ static int render_unix(const struct request *r, int host_fd, struct buf *out)
 }
 
 /* The first `head` lines and those that name loopback's interface in the way `is_lo` knows. */
-static int render_lines(int host_fd, struct buf *out, unsigned head, bool (*is_lo)(const char *line))
+static int render_lines(int host_fd, struct buf *out, unsigned head,
+                        bool (*is_lo)(const char *line))
 {
     FILE *f = table_open(host_fd);
     char *line = NULL;

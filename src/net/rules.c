@@ -87,8 +87,8 @@ static int redirect_dns(struct net_rules_state *s, int fd, struct net_addr *a, b
     a->u.in6.sin6_scope_id = 0;
     a->u.in6.sin6_addr = in6addr_loopback;
     if (!v6) /* ::ffff:127.0.0.1 */
-        a->u.in6.sin6_addr = (struct in6_addr){
-            .s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
+        a->u.in6.sin6_addr =
+            (struct in6_addr){.s6_addr = {[10] = 0xff, [11] = 0xff, [12] = 127, [15] = 1}};
     return 0;
 }
 

@@ -150,9 +150,9 @@ static int message_read(const struct request *r, const struct send_job *j, struc
 
     memset(m, 0, sizeof(*m));
     m->h = j->one;
-    if (j->msg.addr && request_read(r, (child_addr){j->msg.addr + (uint64_t)j->index *
-                                                                     (j->many ? MMSG_SIZE : 0)},
-                                    &m->h, sizeof(m->h)) < 0)
+    if (j->msg.addr &&
+        request_read(r, (child_addr){j->msg.addr + (uint64_t)j->index * (j->many ? MMSG_SIZE : 0)},
+                     &m->h, sizeof(m->h)) < 0)
         return -EFAULT;
     e = message_iov(r, j, m);
     if (e == 0)
@@ -273,9 +273,9 @@ static int64_t send_advance(const struct request *r, struct send_job *j)
         if (!j->many)
             return n;
         j->done = 0;
-        if (request_write(r, (child_addr){j->msg.addr + (uint64_t)j->index * MMSG_SIZE +
-                                          MMSG_LEN_OFFSET},
-                          &len, sizeof(len)) < 0)
+        if (request_write(
+                r, (child_addr){j->msg.addr + (uint64_t)j->index * MMSG_SIZE + MMSG_LEN_OFFSET},
+                &len, sizeof(len)) < 0)
             return j->index ? (int64_t)j->index : -EFAULT;
         j->index++;
     }

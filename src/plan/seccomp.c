@@ -72,7 +72,8 @@ static bool is_handled(const struct builder *b, enum call_op op)
 /* Are TCP ports confined at all? */
 static bool binds_governed(const struct builder *b)
 {
-    return policy_bind_governed(b->policy) && b->policy->protection[PROT_NET_TCP] != PROTECTION_DISABLED &&
+    return policy_bind_governed(b->policy) &&
+           b->policy->protection[PROT_NET_TCP] != PROTECTION_DISABLED &&
            b->kernel->landlock_abi >= protection_info[PROT_NET_TCP].min_abi;
 }
 

@@ -53,7 +53,8 @@ static int rule_error(struct error *err, const char *flag, const char *spec, con
 }
 
 /* "tcp://x" and the like: the protocols and the rest. */
-static int parse_scheme(const char *flag, const char *spec, const char **ret_rest, struct error *err)
+static int parse_scheme(const char *flag, const char *spec, const char **ret_rest,
+                        struct error *err)
 {
     static const struct {
         const char *prefix;

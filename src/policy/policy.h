@@ -108,10 +108,10 @@ struct policy {
     struct fs_grants fs_write;
     struct strv fs_deny; /* absolute */
 
-    struct port_set net_connect;  /* --net-allow :PORTS (TCP to anybody, kernel path) */
-    struct net_rules net_allow;   /* every other --net-allow */
-    struct net_rules net_deny;    /* --net-deny: wins */
-    struct port_set net_bind;     /* --net-allow-bind */
+    struct port_set net_connect;   /* --net-allow :PORTS (TCP to anybody, kernel path) */
+    struct net_rules net_allow;    /* every other --net-allow */
+    struct net_rules net_deny;     /* --net-deny: wins */
+    struct port_set net_bind;      /* --net-allow-bind */
     struct port_set net_deny_bind; /* --net-deny-bind: wins; alone: every other port is allowed */
     uint64_t dns_refresh_ns;       /* --dns-refresh: between two look-ups of the names; 0: once */
     bool port_remap;               /* a port space of the sandbox's own */

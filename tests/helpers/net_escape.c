@@ -158,7 +158,8 @@ static void sweep_socket(int family, int type, int protocol, int port)
 
 static void sweep(int port)
 {
-    static const int protocols[] = {0, 1, 2, 6, 17, 33, 41, 47, 58, 103, 115, 132, 136, 255, 256, 262};
+    static const int protocols[] = {0,  1,   2,   6,   17,  33,  41,  47,
+                                    58, 103, 115, 132, 136, 255, 256, 262};
 
     for (int family = 0; family < 47; family++)
         for (int type = 1; type < 11; type++)

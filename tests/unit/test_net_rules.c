@@ -51,11 +51,11 @@ static void test_canonical(void **state)
         bool v6;
         uint8_t first, last;
     } forms[] = {
-        {"10.0.0.1", false, 10, 1},           {"::ffff:10.0.0.1", false, 10, 1},
-        {"::10.0.0.1", false, 10, 1},         {"64:ff9b::10.0.0.1", false, 10, 1},
-        {"0.0.0.0", false, 127, 1},           {"::", true, 0, 1},
-        {"::ffff:0.0.0.0", false, 127, 1},    {"::1", true, 0, 1},
-        {"fd00::a00:1", true, 0xfd, 1},       {"64:ff9b:1::10.0.0.1", true, 0, 1},
+        {"10.0.0.1", false, 10, 1},        {"::ffff:10.0.0.1", false, 10, 1},
+        {"::10.0.0.1", false, 10, 1},      {"64:ff9b::10.0.0.1", false, 10, 1},
+        {"0.0.0.0", false, 127, 1},        {"::", true, 0, 1},
+        {"::ffff:0.0.0.0", false, 127, 1}, {"::1", true, 0, 1},
+        {"fd00::a00:1", true, 0xfd, 1},    {"64:ff9b:1::10.0.0.1", true, 0, 1},
     };
     struct net_addr a = addr("10.0.0.1", 80);
     struct net_dest d;
@@ -97,8 +97,9 @@ static enum net_answer ask(const struct net_match *m, unsigned proto, const char
 
 static void test_match(void **state)
 {
-    static const char *const allow[] = {"tcp://10.0.0.0/8:80", "10.1.0.0/16:443", "[fd00::]/8",
-                                        ":22", "icmp://10.9.9.9", "udp://*:123", "10.1.2.3:8080"};
+    static const char *const allow[] = {
+        "tcp://10.0.0.0/8:80", "10.1.0.0/16:443", "[fd00::]/8",   ":22",
+        "icmp://10.9.9.9",     "udp://*:123",     "10.1.2.3:8080"};
     static const char *const deny[] = {"169.254.169.254", "10.1.2.3:443", "udp://10.0.0.0/8:123"};
     struct policy p;
     struct net_match *m;
@@ -275,7 +276,8 @@ static void test_hosts(void **state)
     net_names_hosts(&pins, "box", &out);
     assert_non_null(strstr(buf_cstr(&out), "127.0.0.1\tlocalhost\n"));
     assert_non_null(strstr(buf_cstr(&out), "127.0.0.1\tbox\n"));
-    assert_non_null(strstr(buf_cstr(&out), "10.0.0.1\tapi.example.com\nfd00::1\tapi.example.com\n"));
+    assert_non_null(
+        strstr(buf_cstr(&out), "10.0.0.1\tapi.example.com\nfd00::1\tapi.example.com\n"));
 }
 
 static int fake_dup(void *ctx, int fd)
@@ -313,7 +315,8 @@ static void test_control(void **state)
     assert_int_equal(net_control_translate(buf, len, AF_UNIX, fake_dup, &calls, &rights), -EBADF);
     net_rights_close(&rights);
     *c = (struct cmsghdr){CMSG_LEN(4), SOL_IP, IP_TTL};
-    assert_int_equal(net_control_translate(buf, CMSG_SPACE(4), AF_INET, fake_dup, &calls, &rights), 0);
+    assert_int_equal(net_control_translate(buf, CMSG_SPACE(4), AF_INET, fake_dup, &calls, &rights),
+                     0);
     *c = (struct cmsghdr){CMSG_LEN(4), SOL_IP, IP_RETOPTS};
     assert_int_equal(net_control_translate(buf, CMSG_SPACE(4), AF_INET, fake_dup, &calls, &rights),
                      -EPERM);

@@ -521,8 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_long_values),
         cmocka_unit_test(test_files_and_env), cmocka_unit_test(test_scalars),
-        cmocka_unit_test(test_net_rules),
-        cmocka_unit_test(test_net_rule_forms),
+        cmocka_unit_test(test_net_rules),     cmocka_unit_test(test_net_rule_forms),
         cmocka_unit_test(test_net),           cmocka_unit_test(test_syscalls),
         cmocka_unit_test(test_groups),        cmocka_unit_test(test_protections),
         cmocka_unit_test(test_validate),      cmocka_unit_test(test_cores),
