@@ -8,7 +8,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 
-#include "net/net.h"
+#include "net/rules.h"
 
 #define ABI_NET_TCP 4
 
@@ -25,12 +25,16 @@ static bool listen_wanted(const struct policy *p, const struct kernel *k)
     return !p->no_supervisor && net_bind_is_governed(p, k);
 }
 
-static int local_port(int fd, struct net_addr *a)
+/* The port as the rules name it: the command's own under --port-remap. `a` is the real one. */
+static int local_port(const struct request *r, int fd, struct net_addr *a)
 {
+    int port;
+
     a->len = sizeof(a->u);
     if (getsockname(fd, &a->u.sa, &a->len))
         return -errno;
-    return net_addr_port(a);
+    port = net_addr_port(a);
+    return port > 0 ? net_remap_seen(r->sup, NET_TCP, (uint16_t)port) : port;
 }
 
 static struct verdict listen_refuse(struct request *r, const char *rule)
@@ -63,7 +67,7 @@ static struct verdict listen_tcp(struct request *r, int fd, int backlog)
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) ||
         (info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_LISTEN))
         return verdict_errno(EINVAL);
-    port = local_port(fd, &a);
+    port = local_port(r, fd, &a);
     if (!net_listen_allowed(p, port))
         return listen_refuse(r, port > 0 ? "TCP port not allowed for binding"
                                          : "listen on a socket that was never bound");
@@ -76,7 +80,7 @@ static struct verdict listen_tcp(struct request *r, int fd, int backlog)
     }
     if (listen(fd, backlog))
         return verdict_errno(errno);
-    port = local_port(fd, &a);
+    port = local_port(r, fd, &a);
     if (net_listen_allowed(p, port))
         return verdict_value(0);
     (void)shutdown(fd, SHUT_RDWR);

@@ -550,6 +550,10 @@ def test_port_space_of_its_own(near):
 
 def test_port_remap_keeps_the_rules(near):
     a, b = free_ports(2)
+    taken = str(near.port)
+    code = 's = socket.socket(); s.bind(("", P[0])); s.listen(5); t(s.getsockname)'
+    r = boxed(['--port-remap', '--net-allow-bind', taken], code, taken)
+    assert r.lines == [f"('0.0.0.0', {taken})"]
     code = 'for p in P: t(lambda: socket.socket().bind(("127.0.0.1", p)))'
     assert boxed(['--port-remap', '--net-allow-bind', a], code, a, b).lines == ['ok', 'EACCES']
     assert boxed(['--port-remap', '--net-deny-bind', b], code, a, b).lines == ['ok', 'EACCES']
@@ -576,7 +580,7 @@ t(lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP))
 
 def test_icmp_echo():
     """In a network of its own, where ping sockets may be opened to everybody."""
-    inner = 'ip link set lo up 2>/dev/null || ifconfig lo up; ' \
+    inner = '{ ip link set lo up || busybox ip link set lo up; } 2>/dev/null; ' \
             'echo "0 2147483647" > /proc/sys/net/ipv4/ping_group_range; exec "$@"'
     inside = ['unshare', '-n', 'sh', '-c', inner, 'sh']
     if os.getuid() != 0 or execute([*inside, 'true']).code != 0:
@@ -632,7 +636,8 @@ def test_http_clients(web, name, rule):
         pytest.skip(f'{name} is not installed')
     argv = [a.replace('{}', f'http://localhost:{port}') for a in CLIENTS[name]]
     box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', base]
-    assert execute(argv).out == 'hello\n'
+    if execute(argv).out != 'hello\n':
+        pytest.skip(f'{name} cannot fetch a page here, without a sandbox either')
     assert execute([*box, '--net-allow', rule.format(port), '--', *argv]).out == 'hello\n'
     r = execute([*box, '--net-allow', rule.format(1), '--', *argv])
     assert r.out == '' and r.code != 0
