@@ -359,6 +359,72 @@ def test_options_that_route_elsewhere_are_refused(near):
     assert boxed(['--net-allow', '127.0.0.1'], code).lines == ['EPERM', 'EACCES', 'EACCES', 'ok']
 
 
+# ---- where pidfd_getfd is refused (Docker's default profile; 438 on every machine) ----
+
+DOCKER = '''
+import ctypes, os, struct, sys
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 438), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)]
+raw = b''.join(struct.pack('=HBBI', *i) for i in code)
+keep = ctypes.create_string_buffer(raw)
+prog = struct.pack('HxxxxxxP', len(code), ctypes.addressof(keep))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, prog, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+'''
+
+
+def contained(policy, code, *args):
+    r = execute([PYTHON, '-c', DOCKER, SANDLOCK, 'run', *SYSTEM, *policy, '--', PYTHON, '-c',
+                 PRELUDE + textwrap.dedent(code), *args])
+    assert r.code == 0, r.err
+    return r.lines
+
+
+def test_in_a_container(near, far):
+    port = str(near.port)
+    assert contained(['--net-allow', f'127.0.0.1:{port}'], REACH, port) == ['near', '3', REFUSED, REFUSED]
+    assert contained(['--net-deny', '127.0.0.2'], REACH, port) == ['near', '3', REFUSED, REFUSED]
+    a, b = free_ports(2)
+    assert contained(['--net-deny-bind', b], BIND, a, b) == ['ok', 'EACCES', 'EACCES', 'ok', 'ok']
+    assert contained(['--net-allow-bind', a], BIND, a, b) == ['ok', 'EACCES', 'EACCES', 'EACCES', 'EACCES']
+    code = '''
+    import select
+    s = socket.socket(); s.setblocking(False)
+    try:
+        s.connect(('127.0.0.1', P[0]))
+    except BlockingIOError:
+        print('EINPROGRESS')
+    select.select([], [s], [], 10)
+    print(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    for _ in range(1200): # more than are kept at once
+        socket.socket().close()
+    t(lambda: tcp(P[0]))
+    '''
+    assert contained(['--net-allow', f'tcp://127.0.0.1:{port}'], code, port) == ['EINPROGRESS', '0', 'near']
+
+
+def test_a_kept_socket_does_not_outlive_its_last_descriptor():
+    code = '''
+    s = socket.socket(); s.connect(('127.0.0.1', P[0])); s.close()
+    import time
+    time.sleep(60)
+    '''
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        p = subprocess.Popen([str(a) for a in (
+            PYTHON, '-c', DOCKER, SANDLOCK, 'run', *SYSTEM, '--net-allow', '127.0.0.1', '--', PYTHON, '-c', PRELUDE + textwrap.dedent(code),
+            server.getsockname()[1])], stdout=subprocess.PIPE, text=True)
+        try:
+            server.settimeout(30 * SLOW)
+            c, _ = server.accept()
+            c.settimeout(30 * SLOW)
+            assert c.recv(1) == b'', 'closed while the sandbox runs'
+            c.close()
+        finally:
+            p.kill()
+            p.wait()
+            p.stdout.close()
+
+
 # ---- names ----
 
 NAMES = '''
@@ -453,6 +519,37 @@ def test_proc_net_shows_the_own_sockets(near):
     assert r.lines[:4] == ['tcp 2 False True', 'udp 1 False False', 'dev 3 False False',
                            'route 1 False False']
     assert r.lines[4] == inet6
+
+
+def test_names_are_looked_up_again(tmp_path):
+    """In a mount namespace whose /etc/hosts is ours to change."""
+    hosts = tmp_path / 'hosts'
+    hosts.write_text('127.0.0.1 moving.test\n')
+    inside = ['unshare', '-m', 'sh', '-c', f'mount --bind {hosts} /etc/hosts && exec "$@"', 'sh']
+    if os.getuid() != 0 or execute([*inside, 'true']).code != 0:
+        pytest.skip('cannot mount here')
+    code = PRELUDE + '''
+import time
+def now():
+    return {i[4][0] for i in socket.getaddrinfo('moving.test', 80, socket.AF_INET)}
+print(now(), flush=True)
+while '127.0.0.2' not in now():
+    time.sleep(0.1)
+print(sorted(now()))
+t(lambda: tcp(P[0], '127.0.0.2'))
+t(lambda: tcp(P[0], '127.0.0.3'))
+'''
+    server = Server('127.0.0.2', b'far')
+    p = subprocess.Popen([str(a) for a in (
+        *inside, SANDLOCK, 'run', *SYSTEM, '--net-allow', f'moving.test:{server.port}',
+        '--dns-refresh', '0.2', '-t', 60 * SLOW, '--', PYTHON, '-c', code, server.port)],
+        stdout=subprocess.PIPE, text=True)
+    with p:
+        assert p.stdout.readline() == "{'127.0.0.1'}\n"
+        hosts.write_text('127.0.0.2 moving.test\n')
+        assert p.stdout.read().split('\n')[:-1] == ["['127.0.0.1', '127.0.0.2']", 'far', REFUSED]
+    assert p.returncode == 0
+    server.close()
 
 
 # ---- binding ----
