@@ -4,6 +4,7 @@
 Prints Markdown. Nothing here asserts: the numbers are for people. See bench/README.md.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import resource
@@ -326,6 +327,41 @@ def idle(bench, words, seconds):
     return rss, threads, used
 
 
+# ---- rules per host ----
+
+@contextlib.contextmanager
+def sink(bench):
+    """Takes connections on 127.0.0.1 and reads what comes."""
+    with subprocess.Popen([bench.program('connect'), 'serve'], stdout=subprocess.PIPE,
+                          text=True) as p:
+        yield int(p.stdout.readline())
+        p.kill()
+
+
+def section_network(bench):
+    title('TCP on loopback')
+    with sink(bench) as port:
+        rule = ['--net-allow', f'tcp://127.0.0.1:{port}']
+        many = [w for i in range(1, 1000)
+                for w in ('--net-allow', f'tcp://10.{i % 250}.{i // 250}.1:{i}')]
+        boxes = [[], bench.sandlock('--net-allow', f':{port}', read=[bench.build]),
+                 bench.sandlock(*rule, read=[bench.build]),
+                 bench.sandlock(*many, *rule, read=[bench.build])]
+        rows = []
+        for label, n, extra in (('connect and close', 2000, []), ('send on a connection', 50000, ['send'])):
+            argv = [bench.program('connect'), str(port), str(n), *extra]
+            found = [[] for _ in boxes]
+            for _ in range(bench.rounds):
+                for box, values in zip(boxes, found):
+                    values.append(float(subprocess.run([*box, *argv], check=True, text=True,
+                                                       stdout=subprocess.PIPE).stdout))
+            rows.append([label, f'{min(found[0]) / 1000:.1f} µs',
+                         *(times(min(v) / min(found[0])) for v in found[1:]),
+                         times(min(found[3]) / min(found[2]))])
+    table(['what', 'bare', 'port rule (kernel)', 'host rule', '1,000 host rules', '1,000 against 1'],
+          rows)
+
+
 def section_sizes(bench):
     title('Sizes')
     rows = [['command, stripped', f'{bench.sandlock_bin.stat().st_size / 1000:.0f} kB']]
@@ -344,6 +380,7 @@ SECTIONS = {
     'workloads': section_workloads,
     'dirs': section_dirs,
     'notifications': section_notifications,
+    'network': section_network,
     'sizes': section_sizes,
 }
 

@@ -66,7 +66,7 @@ static void format_seconds(uint64_t ns, char out[32])
         out[n - 1] = '\0';
 }
 
-static void report_stats(const struct run_stats *s)
+static void report_stats(struct run_stats *s)
 {
     _cleanup_buf_ struct buf ops = {0};
 
@@ -85,6 +85,8 @@ static void report_stats(const struct run_stats *s)
              (int)(s->usage.ru_utime.tv_usec / 1000), (long long)s->usage.ru_stime.tv_sec,
              (int)(s->usage.ru_stime.tv_usec / 1000));
     cli_note("max rss: %ld kB", s->usage.ru_maxrss);
+    if (s->ports.len)
+        cli_note("ports: %s", buf_cstr(&s->ports));
 }
 
 /* U8: what was waived and is really missing is said, every time. */
@@ -101,7 +103,7 @@ static void report_degraded(const struct policy *p)
 }
 
 /* Says how it ended; returns our exit code. */
-static int report_end(const struct run_args *a, const struct run_result *result)
+static int report_end(const struct run_args *a, struct run_result *result)
 {
     int code = result->signal ? EXIT_SIGNAL_BASE + result->signal : result->code;
 

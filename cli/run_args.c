@@ -85,6 +85,7 @@ static bool apply_switch(struct run_args *a, enum run_option o)
                 : o == RUN_OPTION_no_coredump         ? &p->no_coredump
                 : o == RUN_OPTION_deterministic_dirs  ? &p->deterministic_dirs
                 : o == RUN_OPTION_no_supervisor       ? &p->no_supervisor
+                : o == RUN_OPTION_port_remap          ? &p->port_remap
                 : o == RUN_OPTION_linger              ? &p->linger
                 : o == RUN_OPTION_stats               ? &a->stats
                 : o == RUN_OPTION_quiet               ? &a->quiet
@@ -106,6 +107,9 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_fs_deny: return policy_add_fs_deny(p, flag, value, err);
     case RUN_OPTION_net_allow: return policy_add_net_allow(p, flag, value, err);
     case RUN_OPTION_net_allow_bind: return policy_add_net_allow_bind(p, flag, value, err);
+    case RUN_OPTION_net_deny: return policy_add_net_deny(p, flag, value, err);
+    case RUN_OPTION_net_deny_bind: return policy_add_net_deny_bind(p, flag, value, err);
+    case RUN_OPTION_dns_refresh: return policy_set_dns_refresh(p, flag, value, err);
     case RUN_OPTION_timeout: return policy_set_timeout(p, flag, value, err);
     case RUN_OPTION_max_open_files: return policy_set_max_open_files(p, flag, value, err);
     case RUN_OPTION_cpu_cores: return policy_set_cpu_cores(p, flag, value, err);

@@ -46,10 +46,16 @@ sandlock_builder_t *sandlock_sandbox_builder_fs_write(sandlock_builder_t *b, con
 sandlock_builder_t *sandlock_sandbox_builder_fs_deny(sandlock_builder_t *b, const char *path);
 /* Absolute working directory of the command. */
 sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
-/* TCP ports that may be connected to (":443", ":80,8000-8010") and bound ("8080", "*"). */
+/* What may be connected to: [tcp://|udp://|icmp://]HOST[:PORTS], with a name, an address, a network
+ * or * for HOST; ":443" is TCP to anybody. Denials win and name no hosts. Ports that may be bound
+ * ("8080", "*"), or may not. */
 sandlock_builder_t *sandlock_sandbox_builder_net_allow(sandlock_builder_t *b, const char *spec);
+sandlock_builder_t *sandlock_sandbox_builder_net_deny(sandlock_builder_t *b, const char *spec);
+sandlock_builder_t *sandlock_sandbox_builder_net_deny_bind(sandlock_builder_t *b, const char *spec);
 sandlock_builder_t *sandlock_sandbox_builder_net_allow_bind(sandlock_builder_t *b,
                                                             const char *spec);
+/* An own port space: a port that is taken outside gets another one there. */
+sandlock_builder_t *sandlock_sandbox_builder_port_remap(sandlock_builder_t *b, bool v);
 /* Start from PATH, HOME, USER, TERM, LANG only; variables set on top of what is inherited. */
 sandlock_builder_t *sandlock_sandbox_builder_clean_env(sandlock_builder_t *b, bool v);
 sandlock_builder_t *sandlock_sandbox_builder_env_var(sandlock_builder_t *b, const char *key,

@@ -24,6 +24,18 @@ _sandlock_run() {
         :
         return
         ;;
+    --net-deny)
+        :
+        return
+        ;;
+    --net-deny-bind)
+        :
+        return
+        ;;
+    --dns-refresh)
+        :
+        return
+        ;;
     --timeout|-t)
         :
         return
@@ -89,7 +101,7 @@ _sandlock_run() {
         return
         ;;
     esac
-    mapfile -t COMPREPLY < <(compgen -W "--fs-read -r --fs-write -w --fs-deny --net-allow --net-allow-bind --timeout -t --max-open-files --cpu-cores --exec-shell -e --env --clean-env --cwd --user --name --gpu --no-randomize-memory --no-huge-pages --no-coredump --deterministic-dirs --extra-deny-syscall --extra-allow-syscall --allow-degraded --disable --no-supervisor --explain --explain= --stats --status-fd --print-filter --print-filter= --quiet --linger --stop-signal --stop-grace --help -h --version -V" -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W "--fs-read -r --fs-write -w --fs-deny --net-allow --net-allow-bind --net-deny --net-deny-bind --dns-refresh --port-remap --timeout -t --max-open-files --cpu-cores --exec-shell -e --env --clean-env --cwd --user --name --gpu --no-randomize-memory --no-huge-pages --no-coredump --deterministic-dirs --extra-deny-syscall --extra-allow-syscall --allow-degraded --disable --no-supervisor --explain --explain= --stats --status-fd --print-filter --print-filter= --quiet --linger --stop-signal --stop-grace --help -h --version -V" -- "$cur")
 }
 
 _sandlock() {

@@ -53,9 +53,13 @@ BUILDER_TEXT(fs_write, "fs_write",
 BUILDER_TEXT(fs_deny, "fs_deny", policy_add_fs_deny(&b->policy, "fs_deny", text, &b->err))
 BUILDER_TEXT(cwd, "cwd", policy_set_cwd(&b->policy, "cwd", text, &b->err))
 BUILDER_TEXT(net_allow, "net_allow", policy_add_net_allow(&b->policy, "net_allow", text, &b->err))
+BUILDER_TEXT(net_deny, "net_deny", policy_add_net_deny(&b->policy, "net_deny", text, &b->err))
+BUILDER_TEXT(net_deny_bind, "net_deny_bind",
+             policy_add_net_deny_bind(&b->policy, "net_deny_bind", text, &b->err))
 BUILDER_TEXT(net_allow_bind, "net_allow_bind",
              policy_add_net_allow_bind(&b->policy, "net_allow_bind", text, &b->err))
 BUILDER_BOOL(clean_env, clean_env)
+BUILDER_BOOL(port_remap, port_remap)
 BUILDER_BOOL(no_randomize_memory, no_randomize_memory)
 BUILDER_BOOL(no_huge_pages, no_huge_pages)
 BUILDER_BOOL(no_coredump, no_coredump)

@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 
 #include "launch/environment.h"
+#include "net/rules.h"
 
 static unsigned closed_streams(void)
 {
@@ -132,6 +133,10 @@ int sandbox_create(const struct policy *p, const struct sandbox_options *o, stru
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     r = !s->env ? error_set(err, ERROR_SETUP, -ENOMEM, "environment", "%s", error_text(ENOMEM))
                 : plan_build(p, kernel_probe(), &s->plan, err);
+    for (int i = 0; i < 3 && r == 0; i++) {
+        if (s->spec.stdio[i] == STDIO_INHERIT)
+            r = net_check_stream(p, i, err);
+    }
     if (r == 0)
         r = sandbox_launch(s, err);
     if (r < 0) {
@@ -188,6 +193,7 @@ void run_result_fini(struct run_result *r)
 {
     buf_fini(&r->out[0]);
     buf_fini(&r->out[1]);
+    buf_fini(&r->stats.ports);
 }
 
 char **sandbox_environment(const struct policy *p)
@@ -206,6 +212,8 @@ int sandbox_exec(const struct policy *p, const char *const *argv, struct error *
     if (!env)
         return error_set(err, ERROR_SETUP, -ENOMEM, "environment", "%s", error_text(ENOMEM));
     r = plan_build(p, kernel_probe(), &plan, err);
+    for (int i = 0; i < 3 && r == 0; i++)
+        r = net_check_stream(p, i, err);
     if (r == 0)
         r = launch_exec_self(&spec, err);
     plan_fini(&plan);

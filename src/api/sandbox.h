@@ -19,6 +19,7 @@ struct run_stats {
     uint64_t denied;               /* refused by mediation */
     uint64_t continued, injected;
     struct rusage usage;
+    struct buf ports; /* --port-remap: "tcp 80 -> 40001, ..." */
 };
 
 struct run_result {

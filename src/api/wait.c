@@ -15,6 +15,7 @@
 
 #include "api/internal.h"
 #include "launch/internal.h"
+#include "net/rules.h"
 
 #define NO_DEADLINE UINT64_MAX
 
@@ -285,6 +286,7 @@ static void loop_stats(const struct wait_loop *w)
     t->injected = atomic_load(&s->injected);
     for (size_t i = 0; i < CALL_OP_COUNT; i++)
         t->by_op[i] = atomic_load(&s->by_op[i]);
+    net_remap_list(s, &t->ports);
 }
 
 int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret, struct error *err)

@@ -42,17 +42,13 @@ int place_ascend(int dir_fd, int (*visit)(int dir_fd, const struct sys_ident *id
     return e < 0 ? e : -ELOOP;
 }
 
-int place_parent(int fd, const struct sys_ident *id)
+/* The directory of a path when the name there is this very object. */
+static int place_confirm(char *path, const struct sys_ident *id)
 {
     _cleanup_close_ int parent_fd = -1;
-    char path[PATH_MAX];
     struct sys_ident there;
-    char *slash;
-    ssize_t n = fd_location(fd, path, sizeof(path));
+    char *slash = strrchr(path, '/');
 
-    if (n < 0)
-        return (int)n;
-    slash = strrchr(path, '/');
     if (path[0] != '/' || !slash[1])
         return -ENOENT;
     *slash = '\0';
@@ -63,4 +59,26 @@ int place_parent(int fd, const struct sys_ident *id)
     if (sys_identify_at(parent_fd, slash + 1, &there) < 0 || !sys_ident_same(&there, id))
         return -ENOENT;
     return steal_fd(&parent_fd);
+}
+
+/*
+ * The kernel forgets the names of /proc/<pid>/net at each look-up (proc_net_d_revalidate) and calls
+ * what is open deleted, though it is there: whether it is, the identity tells.
+ */
+int place_parent(int fd, const struct sys_ident *id)
+{
+    static const char mark[] = " (deleted)";
+    char path[PATH_MAX], again[PATH_MAX];
+    ssize_t n = fd_location(fd, path, sizeof(path));
+    const ssize_t m = sizeof(mark) - 1;
+    int parent_fd;
+
+    if (n < 0)
+        return (int)n;
+    memcpy(again, path, (size_t)n + 1);
+    parent_fd = place_confirm(path, id);
+    if (parent_fd >= 0 || n <= m || strcmp(again + n - m, mark) != 0)
+        return parent_fd;
+    again[n - m] = '\0';
+    return place_confirm(again, id);
 }

@@ -73,6 +73,18 @@ static const char *virtual_leaf(const struct procfs_place *place)
     return p > leaf + 5 && *p == '/' ? p + 1 : leaf;
 }
 
+/* The kernel drops the entries of /proc/<pid>/net from its cache at once, and then calls what is open
+ * deleted (proc_net_d_revalidate). */
+static void virtual_undelete(struct procfs_place *place)
+{
+    static const char mark[] = " (deleted)";
+    size_t n = strlen(place->buf), m = sizeof(mark) - 1;
+
+    if (strncmp(virtual_leaf(place), "net/", 4) == 0 && n > m &&
+        strcmp(place->buf + n - m, mark) == 0)
+        place->buf[n - m] = '\0';
+}
+
 static struct virtual_entry *virtual_find(struct virtual_state *s, int fd,
                                           const struct sys_ident *id, bool on_proc)
 {
@@ -80,6 +92,8 @@ static struct virtual_entry *virtual_find(struct virtual_state *s, int fd,
 
     if (on_proc && procfs_place(fd, id, &place) < 0)
         return NULL; /* refused by the judge already */
+    if (on_proc)
+        virtual_undelete(&place);
     for (size_t i = 0; i < s->n; i++) {
         const struct virtual_file *f = s->v[i].file;
 

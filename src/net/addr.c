@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/keep.h"
 #include "net/net.h"
 
 /* struct sockaddr_in6 without the scope id, the kernel's minimum (RFC 2133). */
@@ -93,11 +94,18 @@ int net_connect_check(const struct port_set *ports, int domain, const struct net
     return ports->any || port_set_has(ports, (uint16_t)port) ? 0 : -EACCES;
 }
 
-bool net_listen_allowed(const struct port_set *ports, int port)
+bool net_listen_allowed(const struct policy *p, int port)
 {
-    if (ports->any || port_set_has(ports, 0))
+    if (port > 0 && port_set_has(&p->net_deny_bind, (uint16_t)port))
+        return false;
+    if (net_bind_is_free(p))
         return true;
-    return port > 0 && port_set_has(ports, (uint16_t)port);
+    return port > 0 && port_set_has(&p->net_bind, (uint16_t)port);
+}
+
+bool net_bind_is_free(const struct policy *p)
+{
+    return policy_bind_allowed(p, 0);
 }
 
 int net_sockopt(int fd, int level, int option)
@@ -112,8 +120,10 @@ int net_socket_dup(const struct request *r, int *ret_domain)
 {
     int fd = request_fd(r, call_int(&r->call, 0)), domain;
 
+    if (fd == -EPERM || fd == -ENOSYS)
+        fd = net_kept_dup(r, call_int(&r->call, 0));
     if (fd < 0)
-        return fd == -EPERM ? -EACCES : fd;
+        return fd;
     domain = net_sockopt(fd, SOL_SOCKET, SO_DOMAIN);
     if (domain < 0) { /* -ENOTSOCK, or -EBADF for an O_PATH descriptor */
         util_close(fd);

@@ -10,12 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/resolve.h"
-#include "net/net.h"
+#include "net/keep.h"
+#include "net/rules.h"
 #include "net/watch.h"
 #include "sys/uapi.h"
 
@@ -41,6 +41,13 @@ static void job_freep(struct connect_job **j)
     job_free(*j);
 }
 
+static struct net_watch *connect_watch(const struct request *r)
+{
+    const struct net_open *open = supervisor_state(r->sup, &net_unix_open_feature);
+
+    return open ? open->watch : net_rules_of(r)->watch;
+}
+
 /*
  * One attempt that does not wait. The duplicate shares its file status flags with the child, so a
  * blocking socket is made non-blocking for the length of the call. A child that clears the flag in
@@ -48,7 +55,7 @@ static void job_freep(struct connect_job **j)
  */
 static int connect_once(const struct request *r, const struct connect_job *j)
 {
-    const struct net_open *open = supervisor_state(r->sup, &net_unix_open_feature);
+    struct net_watch *watch = connect_watch(r);
     int flags = 0, rc, slot;
 
     if (j->blocking) {
@@ -56,9 +63,9 @@ static int connect_once(const struct request *r, const struct connect_job *j)
         if (flags < 0 || fcntl(j->fd, F_SETFL, flags | O_NONBLOCK))
             return -errno;
     }
-    slot = net_watch_enter(open->watch, r, j->fd);
+    slot = net_watch_enter(watch, r, j->fd);
     rc = connect(j->fd, &j->addr.u.sa, j->addr.len) ? -errno : 0;
-    net_watch_leave(open->watch, slot);
+    net_watch_leave(watch, slot);
     if (j->blocking) {
         flags = fcntl(j->fd, F_GETFL);
         if (flags >= 0)
@@ -74,62 +81,13 @@ static bool connect_is_pending(const struct connect_job *j, int rc)
            (rc == -EINPROGRESS || rc == -EALREADY || (rc == -EAGAIN && j->domain == AF_UNIX));
 }
 
-static int64_t now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* The moment at which the socket's own SO_SNDTIMEO ends the wait; INT64_MAX without one. */
-static int64_t connect_deadline(int fd)
-{
-    struct timeval tv = {0};
-    socklen_t len = sizeof(tv);
-
-    if (getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, &len) || (!tv.tv_sec && !tv.tv_usec))
-        return INT64_MAX;
-    return now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
-}
-
-/*
- * Would a native call be interrupted now? The notified call itself is only killable, so a signal
- * with a handler waits until we answer: look for one that is pending, unblocked and caught.
- */
-static bool connect_is_interrupted(const struct request *r)
-{
-    uint64_t pending = 0, blocked = 0, caught = 0, v;
-    char name[48], line[128];
-    FILE *f;
-
-    snprintf(name, sizeof(name), "/proc/%d/status", r->tid);
-    f = fopen(name, "re");
-    if (!f)
-        return false;
-    while (fgets(line, sizeof(line), f)) {
-        if (strncmp(line, "SigPnd:", 7) && strncmp(line, "ShdPnd:", 7) &&
-            strncmp(line, "SigBlk:", 7) && strncmp(line, "SigCgt:", 7))
-            continue;
-        v = strtoull(line + 7, NULL, 16);
-        if (line[3] == 'B')
-            blocked = v;
-        else if (line[3] == 'C')
-            caught = v;
-        else
-            pending |= v;
-    }
-    fclose(f);
-    return pending & ~blocked & caught;
-}
-
 #define CONNECT_SLICE_MS 50
 
 /* Worker: waits as the blocking call would, then answers. */
 static struct verdict connect_wait(const struct request *r, void *arg)
 {
     _cleanup_(job_freep) struct connect_job *j = arg;
-    int64_t deadline = connect_deadline(j->fd), left;
+    int64_t deadline = net_wait_deadline(j->fd, SO_SNDTIMEO), left;
     int slice = 1, rc, ready;
 
     for (;;) {
@@ -137,7 +95,7 @@ static struct verdict connect_wait(const struct request *r, void *arg)
 
         /* A full UNIX queue raises no event on our side: look again, less and less often. */
         slice = j->domain == AF_UNIX ? MIN(slice * 2, 20) : CONNECT_SLICE_MS;
-        left = deadline - now_ms();
+        left = deadline - net_now_ms();
         ready = poll(&pfd, 1, (int)MAX(0, MIN(left, slice)));
         if (!request_alive(r))
             return verdict_gone();
@@ -146,17 +104,28 @@ static struct verdict connect_wait(const struct request *r, void *arg)
             if (!connect_is_pending(j, rc))
                 return verdict_result(rc);
         }
-        if (now_ms() >= deadline)
+        if (net_now_ms() >= deadline)
             return verdict_errno(j->domain == AF_UNIX ? EAGAIN : EINPROGRESS);
-        if (connect_is_interrupted(r))
+        if (net_is_interrupted(r))
             return verdict_errno(EINTR);
     }
+}
+
+/* On loopback the answer is there when connect returns: no worker for that. */
+static bool connect_is_settled(const struct connect_job *j)
+{
+    struct pollfd pfd = {.fd = j->fd, .events = POLLOUT};
+
+    return j->domain != AF_UNIX && poll(&pfd, 1, 0) > 0;
 }
 
 static struct verdict connect_perform(struct request *r, struct connect_job **job)
 {
     int rc = connect_once(r, *job);
     struct verdict v;
+
+    if (connect_is_pending(*job, rc) && connect_is_settled(*job))
+        rc = connect_once(r, *job);
 
     if (!connect_is_pending(*job, rc))
         return verdict_result(rc);
@@ -216,6 +185,9 @@ static struct verdict connect_unix(struct request *r, struct connect_job **job)
     char path[NET_PATH_MAX], text[NET_TEXT_MAX];
     struct verdict v;
 
+    /* None can be made under this policy (unix.c): an inherited or received one. */
+    if (!supervisor_state(r->sup, &net_unix_open_feature))
+        return connect_refuse(r, "unix socket", "unix socket without a write grant", "-w");
     switch (net_addr_unix_name(&(*job)->addr, path)) {
     case NET_NAME_PATH: return connect_path(r, job, path);
     case NET_NAME_ABSTRACT:
@@ -246,8 +218,13 @@ static struct verdict connect_inet(struct request *r, struct connect_job **job)
     const struct policy *p = supervisor_policy(r->sup);
     const struct net_addr *a = &(*job)->addr;
     char text[NET_TEXT_MAX], hint[48];
-    int rc;
+    bool dissolves = a->len >= sizeof(sa_family_t) && a->u.sa.sa_family == AF_UNSPEC;
+    int rc = 0;
 
+    if (net_rules_of(r) && !dissolves)
+        rc = net_rules_judge(r, (*job)->fd, &(*job)->addr);
+    if (rc < 0)
+        return verdict_errno(rc);
     if ((supervisor_plan(r->sup)->handled_net & LANDLOCK_ACCESS_NET_CONNECT_TCP) &&
         net_sockopt((*job)->fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP) {
         rc = net_connect_check(&p->net_connect, (*job)->domain, a);
@@ -271,6 +248,8 @@ struct verdict net_connect(struct request *r)
         return verdict_errno(ENOMEM);
     j->object_fd = -1;
     j->fd = net_socket_dup(r, &j->domain);
+    if (j->fd == -EISCONN)
+        return verdict_errno(EISCONN);
     if (j->fd == -EACCES)
         return connect_refuse(r, "socket", "the socket cannot be duplicated for checking", NULL);
     if (j->fd < 0)
@@ -288,5 +267,7 @@ struct verdict net_connect(struct request *r)
         return connect_unix(r, &j);
     if (j->domain == AF_INET || j->domain == AF_INET6)
         return connect_inet(r, &j);
+    if (net_rules_of(r))
+        return connect_refuse(r, "socket", "protocol not allowed", NULL);
     return connect_perform(r, &j);
 }

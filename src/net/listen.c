@@ -8,13 +8,15 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 
-#include "net/net.h"
+#include "net/rules.h"
 
 #define ABI_NET_TCP 4
 
 bool net_bind_is_governed(const struct policy *p, const struct kernel *k)
 {
-    return !p->net_bind.any && k->landlock_abi >= ABI_NET_TCP &&
+    if (policy_bind_mediated(p))
+        return true;
+    return policy_bind_governed(p) && k->landlock_abi >= ABI_NET_TCP &&
            p->protection[PROT_NET_TCP] != PROTECTION_DISABLED;
 }
 
@@ -23,12 +25,16 @@ static bool listen_wanted(const struct policy *p, const struct kernel *k)
     return !p->no_supervisor && net_bind_is_governed(p, k);
 }
 
-static int local_port(int fd, struct net_addr *a)
+/* The port as the rules name it: the command's own under --port-remap. `a` is the real one. */
+static int local_port(const struct request *r, int fd, struct net_addr *a)
 {
+    int port;
+
     a->len = sizeof(a->u);
     if (getsockname(fd, &a->u.sa, &a->len))
         return -errno;
-    return net_addr_port(a);
+    port = net_addr_port(a);
+    return port > 0 ? net_remap_seen(r->sup, NET_TCP, (uint16_t)port) : port;
 }
 
 static struct verdict listen_refuse(struct request *r, const char *rule)
@@ -51,7 +57,7 @@ static int listen_pin(int fd, const struct net_addr *a)
 
 static struct verdict listen_tcp(struct request *r, int fd, int backlog)
 {
-    const struct port_set *ports = &supervisor_policy(r->sup)->net_bind;
+    const struct policy *p = supervisor_policy(r->sup);
     struct tcp_info info = {0};
     socklen_t len = sizeof(info);
     struct net_addr a;
@@ -61,19 +67,21 @@ static struct verdict listen_tcp(struct request *r, int fd, int backlog)
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) ||
         (info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_LISTEN))
         return verdict_errno(EINVAL);
-    port = local_port(fd, &a);
-    if (!net_listen_allowed(ports, port))
+    port = local_port(r, fd, &a);
+    if (!net_listen_allowed(p, port))
         return listen_refuse(r, port > 0 ? "TCP port not allowed for binding"
                                          : "listen on a socket that was never bound");
-    if (port > 0 && info.tcpi_state == TCP_CLOSE) {
+    /* Where any port will do, the one that listen may choose is looked at below; naming it to bind
+     * would ask Landlock for a rule that `0` is not. */
+    if (port > 0 && info.tcpi_state == TCP_CLOSE && !net_bind_is_free(p)) {
         rc = listen_pin(fd, &a);
         if (rc < 0)
             return verdict_errno(rc);
     }
     if (listen(fd, backlog))
         return verdict_errno(errno);
-    port = local_port(fd, &a);
-    if (net_listen_allowed(ports, port))
+    port = local_port(r, fd, &a);
+    if (net_listen_allowed(p, port))
         return verdict_value(0);
     (void)shutdown(fd, SHUT_RDWR);
     return listen_refuse(r, "TCP port not allowed for binding");

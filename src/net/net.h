@@ -23,6 +23,7 @@ enum net_unix_mode {
     NET_UNIX_CLOSED,     /* no UNIX socket can be created; pairs stay */
     NET_UNIX_OPEN,       /* stream sockets exist, connect is performed on behalf */
 };
+bool net_unix_is_native(const struct policy *p, const struct kernel *k);
 enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k);
 /* True when Landlock checks TCP binds, so that listen has to follow the same rule. */
 bool net_bind_is_governed(const struct policy *p, const struct kernel *k);
@@ -54,14 +55,23 @@ int net_addr_port(const struct net_addr *a);
 
 /* Landlock's rule for connect on a TCP socket of `domain`, on copied bytes: 0, -EACCES, -EINVAL. */
 int net_connect_check(const struct port_set *ports, int domain, const struct net_addr *a);
-/* May a TCP socket whose local port is `port` (0: none yet) listen? `0` in the set means that the
- * kernel may choose, and then any port may have been chosen. */
-bool net_listen_allowed(const struct port_set *ports, int port);
+/* May a TCP socket whose local port is `port` (0: none yet) listen? Where the kernel may choose, any
+ * port that is not denied may have been chosen. */
+bool net_listen_allowed(const struct policy *p, int port);
+/* May the kernel choose the port? */
+bool net_bind_is_free(const struct policy *p);
 
 /* Integer socket option, or -errno. */
 int net_sockopt(int fd, int level, int option);
 /* Duplicate of argument 0, a socket, and its domain; -EACCES where the kernel refuses duplicates. */
 int net_socket_dup(const struct request *r, int *ret_domain);
+
+/* Milliseconds of the monotonic clock. */
+int64_t net_now_ms(void);
+/* The moment at which the socket's own SO_SNDTIMEO or SO_RCVTIMEO ends a wait; INT64_MAX without. */
+int64_t net_wait_deadline(int fd, int option);
+/* Would a native call be interrupted now? */
+bool net_is_interrupted(const struct request *r);
 
 /* State of the open feature. */
 struct grants;
@@ -74,5 +84,7 @@ struct net_open {
 struct verdict net_connect(struct request *r);
 /* bind.c */
 struct verdict net_bind(struct request *r);
+/* Binds an internet socket to a free port that is not denied. 0 or a negative errno. */
+int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p);
 /* socketpair.c: answers datagram pairs with sequenced-packet pairs. */
 struct verdict net_socketpair(struct request *r);

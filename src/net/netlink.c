@@ -18,6 +18,7 @@
 
 #include "net/net.h"
 #include "net/nl.h"
+#include "net/rules.h"
 
 #define NL_SOCKETS_MAX 256
 
@@ -268,7 +269,8 @@ static struct verdict netlink_bind(struct request *r)
     (void)request_status(r, &tgid, &mask);
     s = netlink_lock_entry(r);
     if (!s) {
-        if (p->explain || net_unix_bind_feature.wanted(p, supervisor_kernel(r->sup)))
+        if (p->explain || net_unix_bind_feature.wanted(p, supervisor_kernel(r->sup)) ||
+            net_bind_rules_feature.wanted(p, supervisor_kernel(r->sup)))
             return verdict_pass();
         return verdict_continue("only bind calls of twelve bytes come here and no other feature "
                                 "judges bind: Landlock checks what the kernel then does");
@@ -295,6 +297,8 @@ static struct verdict netlink_getsockname(struct request *r)
     struct nl_socket *s = netlink_lock_entry(r);
     int len = 0, full = sizeof(nl), rc;
 
+    if (!s && supervisor_policy(r->sup)->port_remap)
+        return verdict_pass();
     if (!s)
         return verdict_continue("returns the caller's own socket's name and takes no input");
     nl.nl_pid = s->portid;
@@ -323,7 +327,9 @@ static struct verdict netlink_sendto(struct request *r)
     struct nl_socket *s;
     int rc;
 
-    if (!n->running || r->call.args[2] != SHORT_REQUEST || call_int(&r->call, 3) || r->call.args[4])
+    if (r->call.args[4]) /* the sending feature's to judge */
+        return verdict_pass();
+    if (!n->running || r->call.args[2] != SHORT_REQUEST || call_int(&r->call, 3))
         return verdict_continue("no destination: data on a socket that is connected already");
     rc = request_read(r, call_addr(&r->call, 1), msg, sizeof(msg));
     s = netlink_lock_entry(r);

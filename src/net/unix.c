@@ -13,9 +13,15 @@
 #define ABI_RESOLVE_UNIX 9
 #define TYPE_MASK 0xf /* the rest of socket()'s type argument is flags */
 
+/* Where connect is performed on behalf anyway, it is for these sockets too. */
+bool net_unix_is_native(const struct policy *p, const struct kernel *k)
+{
+    return k->landlock_abi >= ABI_RESOLVE_UNIX && !p->fs_deny.n && !policy_net_mediated(p);
+}
+
 enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k)
 {
-    if (k->landlock_abi >= ABI_RESOLVE_UNIX && !p->fs_deny.n)
+    if (net_unix_is_native(p, k))
         return NET_UNIX_NATIVE;
     if (!p->fs_write.n || p->no_supervisor || !k->pidfd_getfd)
         return NET_UNIX_CLOSED;

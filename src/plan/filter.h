@@ -28,7 +28,7 @@ struct arg_test {
 };
 
 /* `ret` is a SECCOMP_RET_* value with its data. All tests of a clause must hold (AND). */
-#define FILTER_MAX_TESTS 4
+#define FILTER_MAX_TESTS 6
 struct filter_clause {
     struct arg_test test[FILTER_MAX_TESTS];
     uint8_t ntests; /* 0: always */

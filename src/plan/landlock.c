@@ -18,8 +18,8 @@
 
 /* Rights by the ABI that brought them (FG-08). */
 #define FS_ABI_1 (LANDLOCK_ACCESS_FS_MAKE_SYM | (LANDLOCK_ACCESS_FS_MAKE_SYM - 1))
-#define NET_TCP (LANDLOCK_ACCESS_NET_BIND_TCP | LANDLOCK_ACCESS_NET_CONNECT_TCP)
-#define NET_UDP (LANDLOCK_ACCESS_NET_BIND_UDP | LANDLOCK_ACCESS_NET_CONNECT_SEND_UDP)
+#define RIGHTS_TCP (LANDLOCK_ACCESS_NET_BIND_TCP | LANDLOCK_ACCESS_NET_CONNECT_TCP)
+#define RIGHTS_UDP (LANDLOCK_ACCESS_NET_BIND_UDP | LANDLOCK_ACCESS_NET_CONNECT_SEND_UDP)
 #define ABI_UNIX 9
 #define ABI_UDP 10
 
@@ -40,7 +40,7 @@
 static const struct landlock_masks protection_masks[PROTECTION_COUNT] = {
     [PROT_FS_REFER] = {.handled_fs = LANDLOCK_ACCESS_FS_REFER},
     [PROT_FS_TRUNCATE] = {.handled_fs = LANDLOCK_ACCESS_FS_TRUNCATE},
-    [PROT_NET_TCP] = {.handled_net = NET_TCP},
+    [PROT_NET_TCP] = {.handled_net = RIGHTS_TCP},
     [PROT_FS_IOCTL_DEV] = {.handled_fs = LANDLOCK_ACCESS_FS_IOCTL_DEV},
     [PROT_SIGNAL_SCOPE] = {.scoped = LANDLOCK_SCOPE_SIGNAL},
     [PROT_ABSTRACT_UNIX_SOCKET_SCOPE] = {.scoped = LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET},
@@ -64,7 +64,8 @@ static int no_landlock(const struct kernel *k, struct error *err)
 /* A protection that the policy has no use for does not have to exist. */
 static bool protection_needed(const struct policy *p, enum protection i)
 {
-    return i != PROT_NET_TCP || !p->net_connect.any || !p->net_bind.any;
+    return i != PROT_NET_TCP || !p->net_connect.any || policy_bind_governed(p) ||
+           (policy_net_mediated(p) & NET_TCP);
 }
 
 /* Names all that is missing at once, so that one attempt tells the whole story. */
@@ -114,15 +115,19 @@ int landlock_masks(const struct policy *p, const struct kernel *k, struct landlo
         m.handled_net |= protection_masks[i].handled_net;
         m.scoped |= protection_masks[i].scoped;
     }
-    if (p->net_connect.any)
+    if (policy_net_mediated(p) & NET_TCP)
+        m.mediated_net |= LANDLOCK_ACCESS_NET_CONNECT_TCP & m.handled_net;
+    else if (p->net_connect.any)
         m.handled_net &= ~LANDLOCK_ACCESS_NET_CONNECT_TCP;
-    if (p->net_bind.any)
+    if (policy_bind_mediated(p))
+        m.mediated_net |= LANDLOCK_ACCESS_NET_BIND_TCP & m.handled_net;
+    else if (!policy_bind_governed(p))
         m.handled_net &= ~LANDLOCK_ACCESS_NET_BIND_TCP;
     /* Not protections one can waive: where the kernel has them they cost nothing. */
     if (k->landlock_abi >= ABI_UNIX)
         m.handled_fs |= LANDLOCK_ACCESS_FS_RESOLVE_UNIX;
-    if (k->landlock_abi >= ABI_UDP)
-        m.handled_net |= NET_UDP;
+    if (k->landlock_abi >= ABI_UDP && !(policy_net_protos(p) & NET_UDP))
+        m.handled_net |= RIGHTS_UDP;
     *ret = m;
     return 0;
 }
@@ -205,6 +210,7 @@ int landlock_ruleset(const struct policy *p, const struct landlock_masks *m, str
 {
     struct uapi_landlock_ruleset attr = {m->handled_fs, m->handled_net, m->scoped};
     _cleanup_close_ int fd = sys_landlock_create(&attr);
+    uint64_t by_rule = m->handled_net & ~m->mediated_net;
     int r = 0;
 
     if (fd < 0)
@@ -215,9 +221,9 @@ int landlock_ruleset(const struct policy *p, const struct landlock_masks *m, str
         r = add_grants(fd, m, &p->fs_write, true, "--fs-write", err);
     if (r == 0)
         r = add_gpu(fd, m, p, err);
-    if (r == 0 && (m->handled_net & LANDLOCK_ACCESS_NET_CONNECT_TCP))
+    if (r == 0 && (by_rule & LANDLOCK_ACCESS_NET_CONNECT_TCP))
         r = add_ports(fd, LANDLOCK_ACCESS_NET_CONNECT_TCP, &p->net_connect, "--net-allow", err);
-    if (r == 0 && (m->handled_net & LANDLOCK_ACCESS_NET_BIND_TCP))
+    if (r == 0 && (by_rule & LANDLOCK_ACCESS_NET_BIND_TCP))
         r = add_ports(fd, LANDLOCK_ACCESS_NET_BIND_TCP, &p->net_bind, "--net-allow-bind", err);
     return r < 0 ? r : steal_fd(&fd);
 }

@@ -10,6 +10,9 @@
 
 struct landlock_masks {
     uint64_t handled_fs, handled_net, scoped;
+    /* Net rights that the supervisor exercises for the command, which itself has none of them: handled
+     * without any rule in its inner domain, not handled in the outer one. */
+    uint64_t mediated_net;
 };
 /* What a policy asks this kernel to handle; error when a strict protection is missing. */
 int landlock_masks(const struct policy *p, const struct kernel *k, struct landlock_masks *ret,

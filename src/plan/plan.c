@@ -77,12 +77,16 @@ static int build_filter(struct plan *p, struct error *err)
 
 static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct error *err)
 {
+    struct landlock_masks outer = *m;
     int r;
 
+    /* What the receivers do for the command is not Landlock's to decide on their threads. */
+    if (p->behalf)
+        outer.handled_net &= ~m->mediated_net;
     p->handled_fs = m->handled_fs;
-    p->handled_net = m->handled_net;
+    p->handled_net = m->handled_net & ~m->mediated_net;
     p->scoped = m->scoped;
-    r = landlock_ruleset(p->policy, m, err);
+    r = landlock_ruleset(p->policy, &outer, err);
     if (r < 0)
         return r;
     p->ruleset_fd = r;

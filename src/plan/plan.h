@@ -26,7 +26,7 @@ struct plan {
     int anchor_fd;  /* scope-only ruleset for the anchor (signal scope), or -1 */
     int ruleset_fd; /* the policy's ruleset, or -1 when Landlock is disabled altogether */
     int nested_fd;  /* second, narrower ruleset for the command under `behalf`, or -1 */
-    uint64_t handled_fs, handled_net, scoped; /* what ruleset_fd handles */
+    uint64_t handled_fs, handled_net, scoped; /* what Landlock decides by its rules */
 };
 
 /* Fills *ret or reports which field or protection failed. plan_fini accepts a zeroed plan. */

@@ -21,12 +21,10 @@
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | \
      CLONE_NEWNET)
 
-#define INET_MASK (~8u) /* AF_INET 2 and AF_INET6 10 differ in this bit alone */
-_Static_assert(AF_INET == 2 && AF_INET6 == 10, "address families");
-#define SOCKET_TYPE_MASK 0xfu
-
 #define OPT_TCP_FASTOPEN_CONNECT 30
 #define OPT_TCP_ULP 31
+#define OPT_IPV6_2292RTHDR 5
+#define OPT_IPV6_2292PKTOPTIONS 6
 #define FASTOPEN_FLAG 0x20000000u
 
 /* ioctl commands as (type, number); size and direction vary with the word size of the caller. */
@@ -71,11 +69,9 @@ static const struct deny_rule always[] = {
     /* Families: UNIX, IPv4, IPv6; netlink is decided behind the features (see `last`). */
     ROW(socket, EAFNOSUPPORT, RULE_NE(0, AF_UNIX), RULE_NE(0, AF_NETLINK),
         RULE_NOT_MASKED(0, INET_MASK, AF_INET)),
-    /* Of the internet only TCP: Landlock governs nothing else (NR-04: MPTCP, SCTP, UDP, raw). */
+    /* Of the internet's streams only TCP (NR-04: MPTCP, SCTP); other types: deny_datagrams(). */
     ROW(socket, EACCES, RULE_MASKED(0, INET_MASK, AF_INET),
-        RULE_NOT_MASKED(1, SOCKET_TYPE_MASK, SOCK_STREAM)),
-    ROW(socket, EACCES, RULE_MASKED(0, INET_MASK, AF_INET), RULE_NE(2, 0),
-        RULE_NE(2, IPPROTO_TCP)),
+        RULE_MASKED(1, SOCKET_TYPE_MASK, SOCK_STREAM), RULE_NE(2, 0), RULE_NE(2, IPPROTO_TCP)),
     ROW(socketpair, EAFNOSUPPORT, RULE_NE(0, AF_UNIX)),
     /* Fast open connects inside a send, past Landlock's connect hook (NR-05). */
     ROW(sendto, EOPNOTSUPP, RULE_ANY(3, FASTOPEN_FLAG)),
@@ -84,6 +80,23 @@ static const struct deny_rule always[] = {
     ROW(setsockopt, EOPNOTSUPP, RULE_EQ(1, IPPROTO_TCP), RULE_EQ(2, OPT_TCP_FASTOPEN_CONNECT)),
     /* Upper layer protocols (espintcp, smc, tls) are loadable kernel code nobody here needs. */
     ROW(setsockopt, ENOPROTOOPT, RULE_EQ(1, IPPROTO_TCP), RULE_EQ(2, OPT_TCP_ULP)),
+};
+
+/* Where destinations are looked at: options that send a packet somewhere else first, or announce the
+ * machine to a group. */
+static const struct deny_rule routed[] = {
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IP), RULE_EQ(2, IP_OPTIONS)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IP), RULE_EQ(2, IP_ADD_MEMBERSHIP)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IP), RULE_EQ(2, IP_ADD_SOURCE_MEMBERSHIP)),
+    ROW(setsockopt, EPERM, RULE_EQ(2, MCAST_JOIN_GROUP), RULE_NE(1, SOL_SOCKET),
+        RULE_NE(1, IPPROTO_TCP)),
+    ROW(setsockopt, EPERM, RULE_EQ(2, MCAST_JOIN_SOURCE_GROUP), RULE_NE(1, SOL_SOCKET),
+        RULE_NE(1, IPPROTO_TCP)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, IPV6_JOIN_GROUP)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, IPV6_JOIN_ANYCAST)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, IPV6_RTHDR)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, OPT_IPV6_2292PKTOPTIONS)),
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, OPT_IPV6_2292RTHDR)),
 };
 
 static const struct deny_rule supervised[] = {
@@ -124,6 +137,7 @@ static const struct deny_rule last[] = {
 
 const struct deny_rules rules_last = {last, ARRAY_SIZE(last)};
 const struct deny_rules rules_always = {always, ARRAY_SIZE(always)};
+const struct deny_rules rules_routed = {routed, ARRAY_SIZE(routed)};
 const struct deny_rules rules_supervised = {supervised, ARRAY_SIZE(supervised)};
 
 const uint16_t rules_meta_ops[] = {

@@ -19,12 +19,16 @@ struct deny_rules {
 };
 
 extern const struct deny_rules rules_always;     /* in every mode */
+extern const struct deny_rules rules_routed;     /* where destinations are mediated */
 extern const struct deny_rules rules_supervised; /* not under --no-supervisor (nesting) */
 extern const struct deny_rules rules_last; /* in every mode, where no feature takes the call */
 
 /* Operations that change metadata which Landlock does not govern (FG-03). */
 extern const uint16_t rules_meta_ops[];
 extern const size_t rules_meta_op_count;
+
+#define INET_MASK (~8u) /* AF_INET 2 and AF_INET6 10 differ in this bit alone */
+#define SOCKET_TYPE_MASK 0xfu
 
 #define RULE_ERRNO(e) (SECCOMP_RET_ERRNO | (e))
 #define RULE_EQ(n, v)                           \

@@ -4,6 +4,7 @@
  * notified, then allow (FP-01). Pure; caller's thread; input is our own policy.
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -14,7 +15,7 @@
 #include "supervisor/supervisor.h"
 
 #define ABI_RESOLVE_UNIX 9
-#define SOCKET_TYPE_MASK 0xfu
+_Static_assert(AF_INET == 2 && AF_INET6 == 10, "INET_MASK");
 
 struct builder {
     const struct policy *policy;
@@ -71,7 +72,8 @@ static bool is_handled(const struct builder *b, enum call_op op)
 /* Are TCP ports confined at all? */
 static bool binds_governed(const struct builder *b)
 {
-    return !b->policy->net_bind.any && b->policy->protection[PROT_NET_TCP] != PROTECTION_DISABLED &&
+    return policy_bind_governed(b->policy) &&
+           b->policy->protection[PROT_NET_TCP] != PROTECTION_DISABLED &&
            b->kernel->landlock_abi >= protection_info[PROT_NET_TCP].min_abi;
 }
 
@@ -126,7 +128,8 @@ static void deny_metadata(struct builder *b)
 static void deny_unix(struct builder *b)
 {
     static const struct arg_test is_unix = RULE_EQ(0, AF_UNIX);
-    bool kernel = b->kernel->landlock_abi >= ABI_RESOLVE_UNIX && b->policy->fs_deny.n == 0;
+    bool kernel = b->kernel->landlock_abi >= ABI_RESOLVE_UNIX && b->policy->fs_deny.n == 0 &&
+                  !policy_net_mediated(b->policy);
 
     if (kernel)
         return;
@@ -145,6 +148,35 @@ static void deny_unix(struct builder *b)
         if (!is_taken(b, OP_SOCKETPAIR, false))
             keep(b, filter_add(b->plan, CALL_socketpair, &c));
     }
+}
+
+/* NR-04: datagram sockets of the protocols that a rule names, nothing raw. */
+static void deny_datagrams(struct builder *b)
+{
+    static const struct arg_test inet = RULE_MASKED(0, INET_MASK, AF_INET),
+                                 other = RULE_NOT_MASKED(1, SOCKET_TYPE_MASK, SOCK_STREAM),
+                                 datagram = RULE_MASKED(1, SOCKET_TYPE_MASK, SOCK_DGRAM);
+    unsigned protos = policy_net_protos(b->policy);
+    struct filter_clause c = {{inet, other}, 2, RULE_ERRNO(EACCES)};
+
+    if (policy_net_mediated(b->policy))
+        deny_rows(b, &rules_routed);
+    if (!(protos & (NET_UDP | NET_ICMP))) {
+        keep(b, filter_add(b->plan, CALL_socket, &c));
+        return;
+    }
+    c.test[c.ntests++] = (struct arg_test)RULE_NOT_MASKED(1, SOCKET_TYPE_MASK, SOCK_DGRAM);
+    keep(b, filter_add(b->plan, CALL_socket, &c));
+    c = (struct filter_clause){{inet, datagram}, 2, RULE_ERRNO(EACCES)};
+    if (protos & NET_UDP) {
+        c.test[c.ntests++] = (struct arg_test)RULE_NE(2, 0);
+        c.test[c.ntests++] = (struct arg_test)RULE_NE(2, IPPROTO_UDP);
+    }
+    if (protos & NET_ICMP) {
+        c.test[c.ntests++] = (struct arg_test)RULE_NE(2, IPPROTO_ICMP);
+        c.test[c.ntests++] = (struct arg_test)RULE_NE(2, IPPROTO_ICMPV6);
+    }
+    keep(b, filter_add(b->plan, CALL_socket, &c));
 }
 
 /* NB-01: listen on a socket without a port takes a free one, past Landlock's bind hook. */
@@ -295,6 +327,7 @@ static void add_all(struct builder *b, struct error *err)
     deny_rows(b, &rules_always);
     deny_metadata(b);
     deny_unix(b);
+    deny_datagrams(b);
     deny_listen(b);
     deny_unseen(b);
     for (unsigned pass = 0; pass < 3; pass++)

@@ -14,6 +14,7 @@
 #define GPU_DEVICE_MAX 1023u
 #define NAME_LEN_MAX 64u
 #define SECONDS_MAX 1000000000u /* some 31 years: far from overflow in nanoseconds */
+#define DNS_REFRESH_MIN_NS 100000000ull
 #define STOP_GRACE_DEFAULT_NS 200000000ull
 
 /* Returns -ENOMEM with the error filled. */

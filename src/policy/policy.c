@@ -37,7 +37,10 @@ void policy_fini(struct policy *p)
     grants_fini(&p->fs_write);
     strv_fini(&p->fs_deny);
     port_set_fini(&p->net_connect);
+    net_rules_fini(&p->net_allow);
+    net_rules_fini(&p->net_deny);
     port_set_fini(&p->net_bind);
+    port_set_fini(&p->net_deny_bind);
     strv_fini(&p->env);
     free(p->cwd);
     free(p->cpu_cores);

@@ -52,6 +52,28 @@ int port_set_parse(struct port_set *s, const char *text, bool allow_zero, const 
                    struct error *err);
 void port_set_fini(struct port_set *s);
 
+/* What a network rule is about, as a set of bits. */
+enum net_proto { NET_TCP = 1, NET_UDP = 2, NET_ICMP = 4 };
+enum net_target {
+    NET_TARGET_ANY = 0, /* every address of both families */
+    NET_TARGET_V4,      /* addr[0..3] */
+    NET_TARGET_V6,
+    NET_TARGET_NAME, /* resolved at the start of a run */
+};
+struct net_rule {
+    uint8_t protos; /* enum net_proto */
+    uint8_t target; /* enum net_target */
+    uint8_t prefix; /* bits of addr that count */
+    uint8_t addr[16];
+    char *name; /* lower case, without a final dot; NULL unless NET_TARGET_NAME */
+    struct port_set ports;
+};
+struct net_rules {
+    struct net_rule *v;
+    size_t n;
+};
+void net_rules_fini(struct net_rules *r);
+
 struct fs_grant {
     char *path;    /* absolute, as given (not canonical) */
     bool optional; /* a missing path is skipped instead of an error */
@@ -86,8 +108,13 @@ struct policy {
     struct fs_grants fs_write;
     struct strv fs_deny; /* absolute */
 
-    struct port_set net_connect; /* --net-allow :PORTS (TCP, kernel path) */
-    struct port_set net_bind;    /* --net-allow-bind */
+    struct port_set net_connect;   /* --net-allow :PORTS (TCP to anybody, kernel path) */
+    struct net_rules net_allow;    /* every other --net-allow */
+    struct net_rules net_deny;     /* --net-deny: wins */
+    struct port_set net_bind;      /* --net-allow-bind */
+    struct port_set net_deny_bind; /* --net-deny-bind: wins; alone: every other port is allowed */
+    uint64_t dns_refresh_ns;       /* --dns-refresh: between two look-ups of the names; 0: once */
+    bool port_remap;               /* a port space of the sandbox's own */
 
     struct strv env; /* KEY=VALUE, applied last */
     bool clean_env;
@@ -129,9 +156,26 @@ int policy_add_fs_write(struct policy *p, const char *flag, const char *path, bo
                         struct error *err);
 int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, struct error *err);
 int policy_add_net_allow(struct policy *p, const char *flag, const char *spec, struct error *err);
+int policy_add_net_deny(struct policy *p, const char *flag, const char *spec, struct error *err);
 int policy_add_net_allow_bind(struct policy *p, const char *flag, const char *ports,
                               struct error *err);
+int policy_add_net_deny_bind(struct policy *p, const char *flag, const char *ports,
+                             struct error *err);
+/* Of a whole policy: only denials mean that everything else (but ICMP) may leave. */
+bool policy_net_allows_by_default(const struct policy *p);
+/* Protocols of which some destination may be allowed: sockets of these kinds can exist. */
+unsigned policy_net_protos(const struct policy *p);
+bool policy_net_has_names(const struct policy *p);
+/* Protocols whose destinations have to be looked at one by one, because no kernel rule can. */
+unsigned policy_net_mediated(const struct policy *p);
+/* Are TCP (and, with denials, UDP) binds restricted; must each be looked at? */
+bool policy_bind_governed(const struct policy *p);
+bool policy_bind_mediated(const struct policy *p);
+/* The bind rule for one port. */
+bool policy_bind_allowed(const struct policy *p, uint16_t port);
 int policy_set_timeout(struct policy *p, const char *flag, const char *seconds, struct error *err);
+int policy_set_dns_refresh(struct policy *p, const char *flag, const char *seconds,
+                           struct error *err);
 int policy_add_env(struct policy *p, const char *flag, const char *assignment, struct error *err);
 int policy_set_cwd(struct policy *p, const char *flag, const char *dir, struct error *err);
 int policy_set_user(struct policy *p, const char *flag, const char *uid_gid, struct error *err);
@@ -171,3 +215,6 @@ int parse_size(const char *text, uint64_t *ret_bytes); /* 512, 64K, 512M, 2G; 0 
 int parse_signal(const char *text);                    /* number or -EINVAL */
 /* Absolute form against the current directory, without resolving links; NULL when out of memory. */
 char *path_absolute(const char *path);
+/* Forms of IPv6 addresses that lead to an IPv4 host (mapped, compatible, NAT64's well-known prefix):
+ * true, with that host's address. */
+bool net_rule_canonical(const uint8_t v6[16], uint8_t v4[4]);

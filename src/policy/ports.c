@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Port lists and the rules of --net-allow that need nothing but the kernel (NR-01, NP-01). Pure;
- * the caller's thread and the fuzzers; the text may be anything.
+ * Port lists. Pure; the caller's thread and the fuzzers; the text may be anything.
  */
 #include <errno.h>
 #include <string.h>
@@ -148,72 +147,4 @@ int port_set_parse(struct port_set *s, const char *text, bool allow_zero, const 
     port_set_fini(s);
     *s = next;
     return 0;
-}
-
-#define RULE_FORMS "accepted: :PORTS, *:PORTS, tcp://:PORTS, or * for every TCP port"
-
-static int rule_error(struct error *err, const char *flag, const char *spec, const char *what)
-{
-    return error_set(err, ERROR_USAGE, -EINVAL, flag, SHOWN " %s (" RULE_FORMS ")", spec, what);
-}
-
-static int rule_unavailable(struct error *err, const char *flag, const char *spec, const char *what)
-{
-    return error_set(err, ERROR_POLICY, -EOPNOTSUPP, flag,
-                     SHOWN ": %s rules are not built in yet (" RULE_FORMS ")", spec, what);
-}
-
-/* A well-formed rule that names a host: to be refused as not available rather than as nonsense. */
-static int rule_host(const char *flag, const char *spec, const char *target, struct error *err)
-{
-    struct port_set scratch = {0};
-    const char *bracket = *target == '[' ? strchr(target, ']') : NULL;
-    const char *colon = strrchr(bracket ? bracket : target, ':');
-    bool ports = colon && (bracket || strchr(target, ':') == colon);
-    int r = 0;
-
-    if (*target == '[' && (!bracket || (bracket[1] && bracket[1] != ':')))
-        return rule_error(err, flag, spec, "has an unfinished [address]");
-    if (strspn(target, "0123456789,-") == strlen(target))
-        return rule_error(err, flag, spec, "has no colon before the port");
-    for (const char *p = target; *p && !(ports && p == colon); p++) {
-        if (!strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-_:/[]%", *p))
-            return rule_error(err, flag, spec, "is neither a host nor a port rule");
-    }
-    if (ports)
-        r = port_set_parse(&scratch, colon + 1, false, flag, err);
-    port_set_fini(&scratch);
-    return r < 0 ? r : rule_unavailable(err, flag, spec, "host");
-}
-
-int policy_add_net_allow(struct policy *p, const char *flag, const char *spec, struct error *err)
-{
-    const char *scheme = strstr(spec, "://");
-    const char *target = scheme ? scheme + 3 : spec;
-    size_t len = scheme ? (size_t)(scheme - spec) : 0;
-
-    if (scheme && len == 3 && strncmp(spec, "udp", len) == 0)
-        return rule_unavailable(err, flag, spec, "udp");
-    if (scheme && len == 4 && strncmp(spec, "icmp", len) == 0)
-        return rule_unavailable(err, flag, spec, "icmp");
-    if (scheme && !(len == 3 && strncmp(spec, "tcp", len) == 0))
-        return rule_error(err, flag, spec, "names an unknown protocol");
-    /* An empty rule or a bare colon is what an unset shell variable leaves: never "everything". */
-    if (!*target)
-        return rule_error(err, flag, spec, "names no port");
-    if (strcmp(target, "*") == 0)
-        return port_set_parse(&p->net_connect, "*", false, flag, err);
-    if (target[0] == '*' && target[1] == ':')
-        target++;
-    if (*target != ':')
-        return rule_host(flag, spec, target, err);
-    if (target[1] == ':')
-        return rule_host(flag, spec, target, err);
-    return port_set_parse(&p->net_connect, target + 1, false, flag, err);
-}
-
-int policy_add_net_allow_bind(struct policy *p, const char *flag, const char *ports,
-                              struct error *err)
-{
-    return port_set_parse(&p->net_bind, ports, true, flag, err);
 }

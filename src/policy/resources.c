@@ -40,6 +40,21 @@ int policy_set_timeout(struct policy *p, const char *flag, const char *seconds, 
     return 0;
 }
 
+int policy_set_dns_refresh(struct policy *p, const char *flag, const char *seconds,
+                           struct error *err)
+{
+    uint64_t ns;
+    int r = set_seconds(flag, seconds, "60 or 0.5", &ns, err);
+
+    if (r < 0)
+        return r;
+    if (ns < DNS_REFRESH_MIN_NS)
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         SHOWN " is too often (accepted: 0.1 seconds or more)", seconds);
+    p->dns_refresh_ns = ns;
+    return 0;
+}
+
 int policy_set_stop_grace(struct policy *p, const char *flag, const char *seconds,
                           struct error *err)
 {

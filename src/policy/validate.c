@@ -22,6 +22,18 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return 0;
     if (p->fs_deny.n)
         return refuse(err, "--fs-deny", why);
+    if (p->net_deny.n)
+        return refuse(err, "--net-deny", why);
+    if (policy_net_mediated(p) || policy_net_has_names(p))
+        return refuse(err, "--net-allow",
+                      "a rule for a host, or for some UDP ports, needs a supervisor and cannot be "
+                      "combined with --no-supervisor");
+    if (!port_set_is_empty(&p->net_deny_bind))
+        return refuse(err, "--net-deny-bind", why);
+    if (p->port_remap)
+        return refuse(err, "--port-remap", why);
+    if (p->dns_refresh_ns)
+        return refuse(err, "--dns-refresh", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
     if (p->deterministic_dirs)
@@ -51,6 +63,12 @@ static int validate_protections(const struct policy *p, struct error *err)
             return refuse(err, "--net-allow", open);
         if (!port_set_is_empty(&p->net_bind))
             return refuse(err, "--net-allow-bind", open);
+        if (p->net_allow.n)
+            return refuse(err, "--net-allow", open);
+        if (p->net_deny.n)
+            return refuse(err, "--net-deny", open);
+        if (!port_set_is_empty(&p->net_deny_bind))
+            return refuse(err, "--net-deny-bind", open);
     }
     return 0;
 }
@@ -113,7 +131,10 @@ int policy_validate(struct policy *p, struct error *err)
         return refuse(err, "--user", "user and group go together, each below 4294967295");
     if (p->gpu == GPU_LIST && p->n_gpu_devices == 0)
         return refuse(err, "--gpu", "the list of devices is empty");
+    if (p->dns_refresh_ns && !policy_net_has_names(p))
+        return refuse(err, "--dns-refresh", "no --net-allow rule names a host");
     port_set_normalise(&p->net_connect);
     port_set_normalise(&p->net_bind);
+    port_set_normalise(&p->net_deny_bind);
     return 0;
 }

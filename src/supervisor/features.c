@@ -6,7 +6,8 @@
 #include "fs/fs.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
-#include "net/net.h"
+#include "net/keep.h"
+#include "net/rules.h"
 #include "supervisor/explain.h"
 
 const struct feature *const all_features[] = {
@@ -21,6 +22,12 @@ const struct feature *const all_features[] = {
     &fs_deny_feature,
     &fs_virtual_feature,
     &fs_metadata_feature,
+    &net_keep_feature,
+    &net_bind_rules_feature,
+    &net_remap_feature,
+    &net_rules_feature,
+    &net_sends_feature,
+    &net_answers_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,

@@ -51,6 +51,10 @@ static void refusal_socket(const struct policy *p, const struct call *c,
     if (family == AF_INET || family == AF_INET6) {
         ret->rule = type == SOCK_STREAM ? "only plain TCP is allowed"
                                         : "UDP, ICMP and raw sockets are not allowed";
+        if (type == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP))
+            ret->hint = "--net-allow udp://HOST:PORT";
+        else if (type == SOCK_DGRAM && (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6))
+            ret->hint = "--net-allow icmp://HOST";
     } else if (family == AF_UNIX && type != SOCK_DGRAM && type != SOCK_RAW && !p->fs_write.n) {
         ret->rule = "the policy has no write grant";
         ret->hint = "-w DIRECTORY-OF-THE-SOCKET";

@@ -41,6 +41,9 @@ static int apply(struct policy *p, unsigned which, const char *text, struct erro
     case 15: return policy_set_protection(p, "--f", text, PROTECTION_DISABLED, err);
     case 16: return policy_set_name(p, "--f", text, err);
     case 17: return policy_set_stop_grace(p, "--f", text, err);
+    case 18: return policy_add_net_deny(p, "--f", text, err);
+    case 19: return policy_add_net_deny_bind(p, "--f", text, err);
+    case 20: return policy_set_dns_refresh(p, "--f", text, err);
     default: return policy_set_stop_signal(p, "--f", text, err);
     }
 }
@@ -84,7 +87,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     policy_init(&p);
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         memset(&err, 0, sizeof(err));
-        if (apply(&p, data[0] % 19, line, &err) < 0)
+        if (apply(&p, data[0] % 22, line, &err) < 0)
             CHECK(err.kind != ERROR_NONE && *err.message && !strcmp(err.where, "--f"));
         check_numbers(line);
         check_ports(&p.net_connect);

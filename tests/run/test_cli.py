@@ -27,7 +27,7 @@ http-inject-ca http-ca-out credential http-auth time-start random-seed determini
 no-randomize-memory no-huge-pages no-coredump env clean-env cwd user timeout exec-shell profile
 profile-file name status-fd no-supervisor allow-degraded disable extra-deny-syscall
 extra-allow-syscall explain events stats print-filter show-policy linger stop-signal stop-grace pty
-quiet memory-mode diff changes-json'''.split()
+quiet memory-mode diff changes-json dns-refresh'''.split()
 LETTERS = {'r': 'fs-read', 'w': 'fs-write', 'm': 'max-memory', 'P': 'max-processes', 'c': 'cpu',
            't': 'timeout', 'e': 'exec-shell', 'p': 'profile'}
 
@@ -111,6 +111,7 @@ def test_later_commands_are_refused_by_name(command):
     (['run', '--net-allow', ':80,*', 'true'], ['mixes * with numbers']),
     (['run', '--net-allow', ':70000', 'true'], ['beyond port 65535']),
     (['run', '--net-allow', 'gopher://x', 'true'], ['unknown protocol']),
+    (['run', '--net-deny', 'example.com', 'true'], ['--net-deny', 'names a host']),
     (['run', '--net-allow-bind', 'http', 'true'], ['--net-allow-bind: "http" is not a port']),
     (['run', '--env', 'PATH', 'true'], ['--env: "PATH" is not of the form KEY=VALUE']),
     (['run', '--user', '1000', 'true'], ['--user', 'only one of user and group']),
@@ -144,9 +145,9 @@ def test_wrong_usage_is_2_and_names_it(args, words):
     (['--disable', 'fs-refer'], ['--disable: fs-refer cannot be disabled']),
     (['--allow-degraded', 'net-tcp', '--disable', 'net-tcp'], ['both']),
     (['--disable', 'net-tcp', '--net-allow', ':80'], ['--net-allow: restricts nothing']),
-    (['--net-allow', 'example.com:443'], ['--net-allow', 'host rules are not built in yet']),
-    (['--net-allow', 'udp://:53'], ['udp rules are not built in yet']),
-    (['--net-allow', 'icmp://*'], ['icmp rules are not built in yet']),
+    (['--net-allow', 'no-such-host.invalid:443'],
+     ['--net-allow: cannot resolve "no-such-host.invalid"']),
+    (['--no-supervisor', '--net-allow', '10.0.0.1'], ['--net-allow: a rule for a host']),
     (['--cpu-cores', '8191'], ['--cpu-cores: core 8191 is not available here']),
     (['--extra-deny-syscall', 'execve'], ['without execve no command can run']),
     (['--fs-read', '/no/such/path'], ['--fs-read', '/no/such/path']),

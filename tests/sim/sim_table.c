@@ -34,6 +34,14 @@ static void fill_deny(struct policy *p)
     policy_add_fs_deny(p, "--fs-deny", "/tmp/secret", NULL);
 }
 
+static void fill_hosts(struct policy *p)
+{
+    fill_default(p);
+    policy_add_net_allow(p, "--net-allow", "10.0.0.1:443", NULL);
+    policy_add_net_allow(p, "--net-allow", "icmp://10.0.0.1", NULL);
+    policy_add_net_deny_bind(p, "--net-deny-bind", "80", NULL);
+}
+
 static void fill_bare(struct policy *p)
 {
     fill_default(p);
@@ -44,6 +52,7 @@ static const struct scenario scenarios[] = {
     {"default", fill_default}, /* -r /usr */
     {"write", fill_write},     /* -r /usr -w /tmp --net-allow :443 */
     {"deny", fill_deny},       /* the same and --fs-deny /tmp/secret */
+    {"hosts", fill_hosts},     /* rules per host, UDP, ICMP, denied ports */
     {"no-supervisor", fill_bare},
 };
 

@@ -122,9 +122,13 @@ static void test_connect_check(void **state)
 
 static void test_listen_allowed(void **state)
 {
-    struct port_range range = {80, 90}, zero = {0, 0};
-    struct port_set some = {.ranges = &range, .n = 1}, free_choice = {.ranges = &zero, .n = 1};
-    struct port_set any = {.any = true}, none = {0};
+    struct port_range range = {80, 90}, zero = {0, 0}, odd = {85, 85};
+    struct port_set all = {.any = true}, denied = {.ranges = &odd, .n = 1};
+    const struct policy some = {.net_bind = {.ranges = &range, .n = 1}},
+                        free_choice = {.net_bind = {.ranges = &zero, .n = 1}},
+                        any = {.net_bind = all}, none = {0},
+                        both = {.net_bind = {.ranges = &range, .n = 1}, .net_deny_bind = denied},
+                        rest = {.net_deny_bind = denied}, nothing = {.net_deny_bind = all};
 
     (void)state;
     assert_true(net_listen_allowed(&some, 80));
@@ -136,6 +140,12 @@ static void test_listen_allowed(void **state)
     assert_true(net_listen_allowed(&any, 0));
     assert_false(net_listen_allowed(&none, 0));
     assert_false(net_listen_allowed(&none, 80));
+    assert_true(net_listen_allowed(&both, 84));
+    assert_false(net_listen_allowed(&both, 85));
+    assert_true(net_listen_allowed(&rest, 0));
+    assert_true(net_listen_allowed(&rest, 84));
+    assert_false(net_listen_allowed(&rest, 85));
+    assert_false(net_listen_allowed(&nothing, 84));
 }
 
 /* ---- modes ---- */

@@ -60,12 +60,24 @@ static const struct refusal {
     {policy_add_net_allow, "example.com:http", "\"http\" is not a port", ERROR_USAGE},
     {policy_add_net_allow, "[::1:80", "unfinished [address]", ERROR_USAGE},
     {policy_add_net_allow, "[::1]80", "unfinished [address]", ERROR_USAGE},
-    {policy_add_net_allow, "example.com:443", "host rules are not built in yet", ERROR_POLICY},
-    {policy_add_net_allow, "tcp://10.0.0.0/8", "host rules are not built in yet", ERROR_POLICY},
-    {policy_add_net_allow, "::1", "host rules are not built in yet", ERROR_POLICY},
-    {policy_add_net_allow, "[::1]:80", "host rules are not built in yet", ERROR_POLICY},
-    {policy_add_net_allow, "udp://:53", "udp rules are not built in yet", ERROR_POLICY},
-    {policy_add_net_allow, "icmp://*", "icmp rules are not built in yet", ERROR_POLICY},
+    {policy_add_net_allow, "udp://", "names no port", ERROR_USAGE},
+    {policy_add_net_allow, "icmp://", "names no port", ERROR_USAGE},
+    {policy_add_net_allow, "icmp://10.0.0.1:80", "names a port, which icmp", ERROR_USAGE},
+    {policy_add_net_allow, "10.0.0.0/33", "prefix length beyond 32", ERROR_USAGE},
+    {policy_add_net_allow, "10.0.0.0/", "prefix length beyond 32", ERROR_USAGE},
+    {policy_add_net_allow, "[fd00::/129]:80", "prefix length beyond 128", ERROR_USAGE},
+    {policy_add_net_allow, "example.com/8", "prefix length without an address", ERROR_USAGE},
+    {policy_add_net_allow, "10.0.0:80", "is not an IPv4 address", ERROR_USAGE},
+    {policy_add_net_allow, "10.0.0.256", "is not an IPv4 address", ERROR_USAGE},
+    {policy_add_net_allow, "::g", "is not an IPv6 address", ERROR_USAGE},
+    {policy_add_net_allow, "fe80::1%eth0", "has a scope", ERROR_USAGE},
+    {policy_add_net_allow, "[10.0.0.1]:80", "something else than IPv6", ERROR_USAGE},
+    {policy_add_net_allow, "-a.example:1", "hyphen", ERROR_USAGE},
+    {policy_add_net_allow, "a..b", "empty or over-long part", ERROR_USAGE},
+    {policy_add_net_allow, "host:80,*", "mixes * with numbers", ERROR_USAGE},
+    {policy_add_net_deny, "example.com", "names a host", ERROR_USAGE},
+    {policy_add_net_deny, "", "names no port", ERROR_USAGE},
+    {policy_add_net_deny_bind, "0", "names port 0", ERROR_USAGE},
 
     {policy_set_timeout, "0", "must be more than 0", ERROR_USAGE},
     {policy_set_timeout, "0.0", "must be more than 0", ERROR_USAGE},
@@ -279,6 +291,84 @@ static void test_net(void **state)
     }
 }
 
+/* Which rules are the kernel's, which have to be looked at, and what they say. */
+static void test_net_rules(void **state)
+{
+    static const struct {
+        const char *allow, *deny;
+        unsigned protos, mediated;
+    } sets[] = {
+        {NULL, NULL, 0, 0},
+        {":80", NULL, NET_TCP, 0},
+        {"tcp://*", NULL, NET_TCP, 0},
+        {"*", NULL, NET_TCP | NET_UDP, 0},
+        {"*:80", NULL, NET_TCP | NET_UDP, NET_UDP},
+        {"udp://*", NULL, NET_UDP, 0},
+        {"udp://:53", NULL, NET_UDP, NET_UDP},
+        {"icmp://*", NULL, NET_ICMP, 0},
+        {"icmp://10.0.0.1", NULL, NET_ICMP, NET_ICMP},
+        {"10.0.0.1:80", NULL, NET_TCP | NET_UDP, NET_TCP | NET_UDP},
+        {"tcp://example.com", NULL, NET_TCP, NET_TCP},
+        {NULL, "10.0.0.1", NET_TCP | NET_UDP, NET_TCP | NET_UDP},
+        {":80", "10.0.0.1", NET_TCP, NET_TCP},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(sets); i++) {
+        struct policy p;
+
+        policy_init(&p);
+        if (sets[i].allow)
+            assert_int_equal(policy_add_net_allow(&p, "-n", sets[i].allow, NULL), 0);
+        if (sets[i].deny)
+            assert_int_equal(policy_add_net_deny(&p, "-n", sets[i].deny, NULL), 0);
+        assert_int_equal(policy_net_protos(&p), sets[i].protos);
+        assert_int_equal(policy_net_mediated(&p), sets[i].mediated);
+        policy_fini(&p);
+    }
+}
+
+static void test_net_rule_forms(void **state)
+{
+    static const struct {
+        const char *text;
+        uint8_t target, prefix, first, last; /* of the address */
+        const char *name;
+    } rules[] = {
+        {"10.1.2.3/8:80", NET_TARGET_V4, 8, 10, 0, NULL},
+        {"10.1.2.3", NET_TARGET_V4, 32, 10, 3, NULL},
+        {"fd00::1", NET_TARGET_V6, 128, 0xfd, 1, NULL},
+        {"[fd00::1]:80", NET_TARGET_V6, 128, 0xfd, 1, NULL},
+        {"[fd00::]/8:80", NET_TARGET_V6, 8, 0xfd, 0, NULL},
+        {"[fd00::/8]:80", NET_TARGET_V6, 8, 0xfd, 0, NULL},
+        {"::ffff:10.0.0.9", NET_TARGET_V4, 32, 10, 9, NULL},
+        {"64:ff9b::10.0.0.0/104", NET_TARGET_V4, 8, 10, 0, NULL},
+        {"::1", NET_TARGET_V6, 128, 0, 1, NULL},
+        {"::/0", NET_TARGET_V6, 0, 0, 0, NULL},
+        {"0.0.0.0/0", NET_TARGET_V4, 0, 0, 0, NULL},
+        {"Example.COM.:443", NET_TARGET_NAME, 0, 0, 0, "example.com"},
+        {"tcp://my_host-1", NET_TARGET_NAME, 0, 0, 0, "my_host-1"},
+    };
+    struct policy p;
+
+    (void)state;
+    policy_init(&p);
+    for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+        const struct net_rule *r;
+
+        assert_int_equal(policy_add_net_allow(&p, "-n", rules[i].text, NULL), 0);
+        assert_int_equal(p.net_allow.n, i + 1);
+        r = &p.net_allow.v[i];
+        assert_int_equal(r->target, rules[i].target);
+        assert_int_equal(r->prefix, rules[i].prefix);
+        assert_int_equal(r->addr[0], rules[i].first);
+        assert_int_equal(r->addr[r->target == NET_TARGET_V6 ? 15 : 3], rules[i].last);
+        if (rules[i].name)
+            assert_string_equal(r->name, rules[i].name);
+    }
+    policy_fini(&p);
+}
+
 static void test_syscalls(void **state)
 {
     struct error err = {0};
@@ -431,6 +521,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refusals),      cmocka_unit_test(test_long_values),
         cmocka_unit_test(test_files_and_env), cmocka_unit_test(test_scalars),
+        cmocka_unit_test(test_net_rules),     cmocka_unit_test(test_net_rule_forms),
         cmocka_unit_test(test_net),           cmocka_unit_test(test_syscalls),
         cmocka_unit_test(test_groups),        cmocka_unit_test(test_protections),
         cmocka_unit_test(test_validate),      cmocka_unit_test(test_cores),

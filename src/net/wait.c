@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a call that waits on behalf asks while it waits. Worker threads.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+
+#include "net/net.h"
+
+int64_t net_now_ms(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int64_t net_wait_deadline(int fd, int option)
+{
+    struct timeval tv = {0};
+    socklen_t len = sizeof(tv);
+
+    if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) || (!tv.tv_sec && !tv.tv_usec))
+        return INT64_MAX;
+    return net_now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
+}
+
+/*
+ * Would a native call be interrupted now? The notified call itself is only killable, so a signal
+ * with a handler waits until we answer: look for one that is pending, unblocked and caught.
+ */
+bool net_is_interrupted(const struct request *r)
+{
+    uint64_t pending = 0, blocked = 0, caught = 0, v;
+    char name[48], line[128];
+    FILE *f;
+
+    snprintf(name, sizeof(name), "/proc/%d/status", r->tid);
+    f = fopen(name, "re");
+    if (!f)
+        return false;
+    while (fgets(line, sizeof(line), f)) {
+        if (strncmp(line, "SigPnd:", 7) && strncmp(line, "ShdPnd:", 7) &&
+            strncmp(line, "SigBlk:", 7) && strncmp(line, "SigCgt:", 7))
+            continue;
+        v = strtoull(line + 7, NULL, 16);
+        if (line[3] == 'B')
+            blocked = v;
+        else if (line[3] == 'C')
+            caught = v;
+        else
+            pending |= v;
+    }
+    fclose(f);
+    return pending & ~blocked & caught;
+}

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attacks on the rules per host: a listener outside of them must see neither a connection nor a
+datagram, whichever family, call, form of address, inherited descriptor or race is tried. The control
+of each is the same program without the sandbox, which the listener sees.
+"""
+import contextlib
+import os
+import pathlib
+import select
+import socket
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SANDLOCK = pathlib.Path(os.environ.get('SANDLOCK', ROOT / 'build' / 'sandlock')).resolve()
+HELPERS = pathlib.Path(os.environ.get('SANDLOCK_BUILD', SANDLOCK.parent)).resolve() / 'tests' / 'helpers'
+SLOW = int(os.environ.get('SANDLOCK_SLOW', '1'))
+ESCAPE = HELPERS / 'net_escape'
+SECONDS = '10' if os.environ.get('SANDLOCK_LONG') else '3'
+
+
+class Listener:
+    """TCP and UDP on one port of an address; tells how often anything arrived."""
+
+    def __init__(self, address, port=0, family=socket.AF_INET):
+        for _ in range(50):
+            self.tcp = socket.socket(family)
+            self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.tcp.bind((address, port))
+            self.port = self.tcp.getsockname()[1]
+            self.udp = socket.socket(family, socket.SOCK_DGRAM)
+            try:
+                self.udp.bind((address, self.port))
+                break
+            except OSError:
+                self.udp.close()
+                self.tcp.close()
+        self.tcp.listen(1000)
+        self.tcp.setblocking(False)
+        self.udp.setblocking(False)
+
+    def drain(self):
+        """(connections, datagrams) since the last time."""
+        tcp = udp = 0
+        while select.select([self.tcp, self.udp], [], [], 0.05)[0]:
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self.tcp.accept()[0].close()
+                    tcp += 1
+            with contextlib.suppress(OSError):
+                while True:
+                    self.udp.recv(100)
+                    udp += 1
+        return tcp, udp
+
+
+@pytest.fixture
+def two():
+    """The same port on 127.0.0.1 (allowed) and 127.0.0.2 (forbidden)."""
+    for _ in range(20):
+        good = Listener('127.0.0.1')
+        try:
+            return good, Listener('127.0.0.2', good.port)
+        except OSError:
+            continue
+    pytest.skip('no free port on both addresses')
+
+
+def run(policy, *args, **options):
+    argv = [SANDLOCK, 'run', '-r', ESCAPE, *policy, '--', ESCAPE, *args]
+    r = subprocess.run([str(a) for a in argv], capture_output=True, text=True,
+                       stdin=options.pop('stdin', subprocess.DEVNULL), timeout=120 * SLOW, **options)
+    assert r.returncode == 0, r.stderr
+    return [int(w) for w in r.stdout.split()[1::2]]
+
+
+def native(*args, **options):
+    subprocess.run([str(a) for a in (ESCAPE, *args)], check=True, capture_output=True,
+                   stdin=options.pop('stdin', subprocess.DEVNULL), timeout=120 * SLOW, **options)
+
+
+def test_every_family_type_protocol_call_and_form():
+    loose, strict = Listener('127.0.0.2'), Listener('127.0.0.1')
+    native('sweep', loose.port)
+    tcp, udp = loose.drain()
+    assert tcp > 0 and udp > 0, 'the control arrives'
+    # 127.0.0.1:9 is what the helper may reach, and nobody listens there.
+    for policy in (['--net-allow', '127.0.0.1:9', '--net-allow', 'icmp://127.0.0.1'],
+                   ['--net-allow', 'tcp://127.0.0.1:9'],
+                   ['--net-deny', '127.0.0.0/8', '--net-deny', '::/0']):
+        sockets, _, failed = run(policy, 'sweep', loose.port)
+        assert sockets > 0 and failed > 0
+        assert loose.drain() == (0, 0), policy
+        # The unspecified address is loopback.
+        run(policy, 'sweep', strict.port)
+        assert strict.drain() == (0, 0), policy
+
+
+def test_flipping_the_address_and_the_descriptor(two):
+    good, bad = two
+    native('race', '1', good.port, bad.port)
+    assert all(bad.drain()), 'the control arrives'
+    good.drain()
+    for policy in (['--net-allow', f'127.0.0.1:{good.port}'], ['--net-deny', '127.0.0.2']):
+        run(policy, 'race', SECONDS, good.port, bad.port)
+        assert bad.drain() == (0, 0)
+        assert any(good.drain()), 'what is allowed arrives'
+
+
+@pytest.mark.parametrize('kind', [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=['tcp', 'udp'])
+def test_inherited_socket(two, kind):
+    good, bad = two
+    arrived = 0 if kind == socket.SOCK_STREAM else 1
+    with socket.socket(socket.AF_INET, kind) as s:
+        native('fd', '0', bad.port, stdin=s)
+        assert bad.drain()[arrived] > 0, 'the control arrives'
+    with socket.socket(socket.AF_INET, kind) as s:
+        run(['--net-allow', f'127.0.0.1:{good.port}'], 'fd', '0', bad.port, stdin=s)
+        assert bad.drain() == (0, 0)
+
+
+def test_inherited_datagram_socket_without_a_rule_starts_nothing(two):
+    _, bad = two
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        argv = [SANDLOCK, 'run', '-r', ESCAPE, '--net-allow', 'tcp://127.0.0.1:9', '--', ESCAPE, 'fd',
+                '0', str(bad.port)]
+        r = subprocess.run(argv, stdin=s, capture_output=True, text=True, timeout=60 * SLOW)
+        assert r.returncode == 125 and 'standard input: is a socket that could send' in r.stderr
+        assert bad.drain() == (0, 0)
