@@ -16,6 +16,7 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/ids.h"
+#include "policy/policy.h"
 
 /* linux/magic.h calls these by other names, or not at all. */
 #define METADATA_PIPEFS 0x50495045u
@@ -231,7 +232,7 @@ static struct verdict metadata_times(struct request *r)
 static bool metadata_wanted(const struct policy *p, const struct kernel *k)
 {
     (void)k;
-    return p->fs_write.n > 0;
+    return policy_has_write(p);
 }
 
 static int metadata_start(struct supervisor *s, void **ret_state, struct error *err)

@@ -10,6 +10,7 @@
 #include "policy/policy.h"
 
 struct feature;
+struct root;
 
 #define PLAN_MAX_FEATURES 32
 
@@ -21,11 +22,12 @@ struct plan {
     struct filter_prog prog;
     const struct feature *features[PLAN_MAX_FEATURES]; /* active ones */
     size_t nfeatures;
-    bool notify;    /* the filter has NOTIFY verdicts: a listener is needed */
-    bool behalf;    /* files are opened on behalf: receivers live in the domain too */
-    int anchor_fd;  /* scope-only ruleset for the anchor (signal scope), or -1 */
-    int ruleset_fd; /* the policy's ruleset, or -1 when Landlock is disabled altogether */
-    int nested_fd;  /* second, narrower ruleset for the command under `behalf`, or -1 */
+    struct root *root; /* the tree the command sees, NULL: the host's */
+    bool notify;       /* the filter has NOTIFY verdicts: a listener is needed */
+    bool behalf;       /* files are opened on behalf: receivers live in the domain too */
+    int anchor_fd;     /* scope-only ruleset for the anchor (signal scope), or -1 */
+    int ruleset_fd;    /* the policy's ruleset, or -1 when Landlock is disabled altogether */
+    int nested_fd;     /* second, narrower ruleset for the command under `behalf`, or -1 */
     uint64_t handled_fs, handled_net, scoped; /* what ruleset_fd handles */
 };
 

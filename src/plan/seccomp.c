@@ -110,7 +110,7 @@ static void deny_listed(struct builder *b)
 static void deny_metadata(struct builder *b)
 {
     struct filter_clause c = {.ret = RULE_ERRNO(EPERM)};
-    bool writable = b->policy->fs_write.n > 0;
+    bool writable = policy_has_write(b->policy);
 
     for (size_t i = 0; i < rules_meta_op_count; i++) {
         enum call_op op = rules_meta_ops[i];
@@ -126,7 +126,8 @@ static void deny_metadata(struct builder *b)
 static void deny_unix(struct builder *b)
 {
     static const struct arg_test is_unix = RULE_EQ(0, AF_UNIX);
-    bool kernel = b->kernel->landlock_abi >= ABI_RESOLVE_UNIX && b->policy->fs_deny.n == 0;
+    bool kernel = b->kernel->landlock_abi >= ABI_RESOLVE_UNIX && b->policy->fs_deny.n == 0 &&
+                  !policy_has_view(b->policy);
 
     if (kernel)
         return;
@@ -182,7 +183,7 @@ static void deny_unseen(struct builder *b)
         if ((c->classes & CLASS_PATH) && (c->op == OP_NONE || !is_handled(b, c->op)))
             deny(b, c->id, EPERM);
     }
-    if (b->policy->fs_deny.n > 0 && !is_handled(b, OP_BIND))
+    if ((b->policy->fs_deny.n > 0 || policy_has_view(b->policy)) && !is_handled(b, OP_BIND))
         deny(b, CALL_bind, EPERM);
 }
 

@@ -61,6 +61,17 @@ struct fs_grants {
     size_t n;
 };
 
+/* Something of the host at a place of the command's tree. */
+struct fs_mount {
+    char *place;  /* absolute, squeezed, without ".." */
+    char *source; /* absolute */
+    bool read_only;
+};
+struct fs_mounts {
+    struct fs_mount *v;
+    size_t n;
+};
+
 enum gpu_mode { GPU_NONE = 0, GPU_ALL, GPU_LIST };
 
 /* A tiny bit set over enum call_id. */
@@ -85,6 +96,8 @@ struct policy {
     struct fs_grants fs_read;
     struct fs_grants fs_write;
     struct strv fs_deny; /* absolute */
+    char *chroot;        /* directory that is the command's root, absolute; or NULL */
+    struct fs_mounts fs_mount;
 
     struct port_set net_connect; /* --net-allow :PORTS (TCP, kernel path) */
     struct port_set net_bind;    /* --net-allow-bind */
@@ -127,6 +140,13 @@ int policy_add_fs_read(struct policy *p, const char *flag, const char *path, boo
 int policy_add_fs_write(struct policy *p, const char *flag, const char *path, bool optional,
                         struct error *err);
 int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, struct error *err);
+int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err);
+/* VIRTUAL:HOST[:ro] */
+int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err);
+/* Does the command see another tree than the host's: --chroot, --fs-mount? */
+bool policy_has_view(const struct policy *p);
+/* May the command change any file: a write grant, or a mount that is not read-only? */
+bool policy_has_write(const struct policy *p);
 int policy_add_net_allow(struct policy *p, const char *flag, const char *spec, struct error *err);
 int policy_add_net_allow_bind(struct policy *p, const char *flag, const char *ports,
                               struct error *err);
@@ -170,3 +190,6 @@ int parse_size(const char *text, uint64_t *ret_bytes); /* 512, 64K, 512M, 2G; 0 
 int parse_signal(const char *text);                    /* number or -EINVAL */
 /* Absolute form against the current directory, without resolving links; NULL when out of memory. */
 char *path_absolute(const char *path);
+/* Drops repeated and final slashes and "." components, in place: nothing that could change the
+ * meaning. */
+void path_squeeze(char *path);

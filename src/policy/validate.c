@@ -22,6 +22,10 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return 0;
     if (p->fs_deny.n)
         return refuse(err, "--fs-deny", why);
+    if (p->chroot)
+        return refuse(err, "--chroot", why);
+    if (p->fs_mount.n)
+        return refuse(err, "--fs-mount", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
     if (p->explain)

@@ -114,7 +114,7 @@ static int ruleset(struct landlock_masks *m)
 
     assert_int_equal(policy_validate(&policy, &err), 0);
     assert_int_equal(landlock_masks(&policy, kernel, m, &err), 0);
-    fd = landlock_ruleset(&policy, m, &err);
+    fd = landlock_ruleset(&policy, m, NULL, false, &err);
     if (fd < 0)
         fail_msg("%s: %s", err.where, err.message);
     assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
@@ -252,12 +252,12 @@ static void test_missing_path(void **state)
     assert_int_equal(policy_add_fs_read(&policy, "-r", at("absent"), true, &err), 0);
     assert_int_equal(landlock_masks(&policy, kernel, &m, &err), 0);
     {
-        _cleanup_close_ int fd = landlock_ruleset(&policy, &m, &err);
+        _cleanup_close_ int fd = landlock_ruleset(&policy, &m, NULL, false, &err);
 
         assert_true(fd >= 0); /* optional */
     }
     assert_int_equal(policy_add_fs_write(&policy, "-w", at("absent"), false, &err), 0);
-    assert_int_equal(landlock_ruleset(&policy, &m, &err), -ENOENT);
+    assert_int_equal(landlock_ruleset(&policy, &m, NULL, false, &err), -ENOENT);
     assert_int_equal(err.kind, ERROR_POLICY);
     assert_string_equal(err.where, "--fs-write");
     assert_non_null(strstr(err.message, at("absent")));
