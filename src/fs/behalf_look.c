@@ -15,6 +15,7 @@
 #include "fs/behalf.h"
 #include "fs/ids.h"
 #include "fs/procfs.h"
+#include "fs/view.h"
 
 #define LOOK_STAT_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | 0x6000u)
 #define LOOK_SYNC_FLAGS 0x6000u /* AT_STATX_SYNC_TYPE */
@@ -120,6 +121,33 @@ static ssize_t look_self_link(const struct request *r, const struct target *t, c
     return n;
 }
 
+/* In a tree of the command's own the links of /proc/<pid> must not tell the host's names. -ENODATA: this is
+ * no such link. */
+static ssize_t look_inside_link(const struct request *r, const struct target *t, char *buf,
+                                size_t size)
+{
+    const struct root *root = supervisor_plan(r->sup)->root;
+    struct procfs_place place;
+    ssize_t n, shown;
+    int fd;
+
+    if (!root || !t->at.on_proc || procfs_place(t->at.fd, &t->at.id, &place) < 0 || !place.pid)
+        return -ENODATA;
+    n = readlinkat(t->at.fd, "", buf, size);
+    if (n < 0)
+        return -errno;
+    if (n == 0 || buf[0] != '/')
+        return n; /* pipe:[N] and the like */
+    fd = view_proc_link(r, t->at.parent_fd, t->at.name);
+    if (fd == -ENODATA)
+        fd = sys_open_path(t->at.parent_fd, t->at.name, 0);
+    if (fd < 0)
+        return fd;
+    shown = view_show(root, fd, buf, size);
+    util_close(fd);
+    return shown;
+}
+
 struct verdict behalf_readlink(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
@@ -139,7 +167,9 @@ struct verdict behalf_readlink(struct request *r)
     if (!S_ISLNK(t.at.id.mode))
         return verdict_errno(t.path[0] ? EINVAL : ENOENT);
     n = look_self_link(r, &t, buf, sizeof(buf));
-    if (n == -ENOENT) {
+    if (n == -ENOENT)
+        n = look_inside_link(r, &t, buf, sizeof(buf));
+    if (n == -ENODATA) {
         n = readlinkat(t.at.fd, "", buf, sizeof(buf));
         n = n < 0 ? -errno : n;
     }
@@ -295,6 +325,8 @@ struct verdict behalf_chdir(struct request *r)
 
     if (e < 0)
         return verdict_errno(e);
+    if (supervisor_plan(r->sup)->root)
+        return view_chdir(r, t.at.fd);
     return verdict_continue("a working directory gives no access: each later path is resolved from "
                             "/proc/<tid>/cwd and judged on the object it leads to");
 }

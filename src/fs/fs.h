@@ -14,6 +14,9 @@ extern const struct feature fs_deny_feature;
 /* PV-01..03, PV-05: foreign processes and host secrets hidden when the policy grants /proc. */
 extern const struct feature fs_procview_feature;
 
+/* Is something denied in the program that the stopped process is about to run? */
+bool fs_deny_exec_denied(const struct request *r, pid_t pid, const char *path);
+
 /* Does the policy grant a path that contains /proc or lies on a procfs? */
 bool fs_grants_proc(const struct policy *p);
 

@@ -15,6 +15,7 @@
 
 #include "fs/place.h"
 #include "fs/procfs.h"
+#include "fs/view.h"
 #include "plan/plan.h"
 #include "plan/root.h"
 
@@ -202,8 +203,9 @@ static int walk_proc_link(struct walk *w, int link_fd, const struct sys_ident *i
          * to a member in between, the old process is dead and its links lead nowhere. */
         if (!supervisor_is_member(w->r->sup, place.pid))
             return -EACCES;
-        *ret_fd = w->root && strcmp(c->name, "root") == 0 ? walk_dup(w->root->fd)
-                                                          : sys_open_path(w->cur_fd, c->name, 0);
+        *ret_fd = view_proc_link(w->r, w->cur_fd, c->name);
+        if (*ret_fd == -ENODATA)
+            *ret_fd = sys_open_path(w->cur_fd, c->name, 0);
         return *ret_fd < 0 ? *ret_fd : 1;
     }
     if (strcmp(place.rest, "self") == 0 || strcmp(place.rest, "thread-self") == 0) {

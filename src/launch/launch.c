@@ -21,6 +21,7 @@
 #include "launch/environment.h"
 #include "launch/exec_path.h"
 #include "launch/internal.h"
+#include "plan/root.h"
 #include "sys/raw_calls.h"
 
 #define ANCHOR_STACK (32 * 1024)
@@ -68,6 +69,7 @@ static struct launch_block *block_new(void)
     b->map_size = size;
     b->anchor.child_stack_top = b;
     b->shared.listener_fd = -1;
+    b->child.cwd_fd = -1;
     return b;
 }
 
@@ -82,6 +84,8 @@ static void block_free(struct launch_block *b)
 {
     if (!b)
         return;
+    if (b->child.cwd_fd >= 0)
+        util_close(b->child.cwd_fd);
     strv_fini(&b->candidates);
     free(b->shell_argv);
     free(b->pids);
@@ -189,6 +193,20 @@ static int setup_child(struct launch_block *b, const struct launch_spec *spec)
             (plan->kernel->wait_killable ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0);
     c->open_files = p->max_open_files;
     return setup_exec(b, spec);
+}
+
+/* In a tree of the command's own --cwd is a path inside; without it another root begins at its top. */
+static int setup_cwd(struct launch_block *b, const struct plan *plan, struct error *err)
+{
+    const struct policy *p = plan->policy;
+    const char *dir = p->cwd ? p->cwd : "/";
+
+    if (!plan->root || !(p->cwd || p->chroot))
+        return 0;
+    b->child.cwd_fd = root_open(plan->root, dir, O_DIRECTORY);
+    return b->child.cwd_fd >= 0 ? 0
+                                : error_set(err, ERROR_POLICY, b->child.cwd_fd, "--cwd", "%s: %s",
+                                            dir, error_text(b->child.cwd_fd));
 }
 
 /* A descriptor of ours must not sit on 0, 1 or 2: the child would lose it to its own streams. */
@@ -387,7 +405,7 @@ int launch_create(const struct launch_spec *spec, struct launch *ret, struct err
         r = setup_stdio(spec, &l, child_fd);
     if (r < 0) {
         error_set(err, ERROR_SETUP, r, "standard streams", "%s", error_text(r));
-    } else {
+    } else if ((r = setup_cwd(l.block, spec->plan, err)) == 0) {
         memcpy(l.block->child.stdio, child_fd, sizeof(child_fd));
         setup_terminal(spec, &l);
         r = launch_anchor(spec, &l, err);

@@ -41,6 +41,11 @@ void plan_fini(struct plan *p);
  * with the handlers. Without explain mode it never says ERRNO for a call that was notified. */
 uint32_t plan_denied_ret(const struct plan *p, const struct seccomp_data *d);
 
+/* The sixth argument, which execveat(2) does not have, by which the filter knows an exec that the
+ * supervisor makes a task do: drawn once, never in the memory of a task. Whoever guessed it could only
+ * execute what Landlock grants. */
+uint64_t plan_exec_mark(void);
+
 /* seccomp part alone, without explain mode's changes, for any machine: tests, --print-filter. */
 int plan_filter(const struct policy *policy, const struct kernel *kernel, const struct arch *a,
                 const struct feature *const *features, size_t nfeatures, struct filter_plan *ret,

@@ -4,7 +4,9 @@
  * notified, then allow (FP-01). Pure; caller's thread; input is our own policy.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "base/util.h"
@@ -286,6 +288,30 @@ static void add_features(struct builder *b, unsigned pass, struct error *err)
     }
 }
 
+/* ---- execs made by the supervisor ---- */
+
+uint64_t plan_exec_mark(void)
+{
+    static _Atomic uint64_t mark;
+    uint64_t none = 0, drawn;
+
+    if (!mark) {
+        while (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn) || !drawn)
+            ;
+        atomic_compare_exchange_strong(&mark, &none, drawn);
+    }
+    return mark;
+}
+
+static void allow_marked_exec(struct builder *b)
+{
+    struct filter_clause c = {
+        {{.arg = 5, .cmp = CMP_EQ, .wide = true, .value = plan_exec_mark()}}, 1, SECCOMP_RET_ALLOW};
+
+    if (policy_has_view(b->policy) && !b->policy->no_supervisor)
+        keep(b, filter_add(b->plan, CALL_execveat, &c));
+}
+
 /* ---- the plan ---- */
 
 static void add_all(struct builder *b, struct error *err)
@@ -298,6 +324,7 @@ static void add_all(struct builder *b, struct error *err)
     deny_unix(b);
     deny_listen(b);
     deny_unseen(b);
+    allow_marked_exec(b);
     for (unsigned pass = 0; pass < 3; pass++)
         add_features(b, pass, err);
     deny_rows(b, &rules_last);

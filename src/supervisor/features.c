@@ -4,6 +4,7 @@
  * does not pass decides. Constant data.
  */
 #include "fs/fs.h"
+#include "fs/view.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
 #include "net/net.h"
@@ -18,6 +19,7 @@ const struct feature *const all_features[] = {
     &fs_procview_feature,
     &fs_deny_feature,
     &fs_virtual_feature,
+    &fs_chroot_feature,
     &fs_metadata_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,

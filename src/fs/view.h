@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The command's own tree (--chroot, --fs-mount) as the operations see it: on which mount an object
+ * lies, whether it may be changed there, and what it is called inside. Receiver threads; decides on
+ * descriptors. Every question has a cheap answer where the policy shows the host's tree.
+ */
+#pragma once
+
+#include "fs/resolve.h"
+
+extern const struct feature fs_chroot_feature;
+
+/* May something be changed in that directory, or the object itself? 0, or -EROFS with the reason told.
+ * For an object: its own place counts (a mounted file lies on its mount). */
+int view_writable(const struct request *r, const struct resolved *o, const char *path);
+/* 0, or -EXDEV when the two places are on different mounts. */
+int view_same_mount(const struct request *r, const struct resolved *a, const struct resolved *b);
+/* 0, or -EBUSY for a mount point and for a directory above one. */
+int view_movable(const struct request *r, const struct resolved *o);
+/* Is the object on a read-only mount? For answers, not for decisions. */
+bool view_is_read_only(const struct request *r, const struct resolved *o);
+
+/* The name inside of an open object: length, or -ENOENT when it has none (never the host's path). */
+ssize_t view_name(const struct root *root, int fd, char *buf, size_t size);
+
+/* The same for showing to the command: an object without a name inside is "(unreachable)", a character
+ * device keeps the name that everybody knows it by. */
+ssize_t view_show(const struct root *root, int fd, char *buf, size_t size);
+
+/* What a link of /proc/<member>/ leads to, for a command that sees a tree of its own: descriptor, or
+ * -ENODATA when the kernel's answer is right. `leaf` is the link's name. */
+int view_proc_link(const struct request *r, int dir_fd, const char *leaf);
+
+/* The program that a patched copy was made of: O_PATH descriptor, or -ENODATA. */
+int view_program_of(const struct request *r, const struct sys_ident *id);
+
+/* Handlers in place of the ones of behalf.h. */
+struct verdict view_chdir(struct request *r, int dir_fd);
+struct verdict view_exec(struct request *r, const struct resolved *program, const char *path);
