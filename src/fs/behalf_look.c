@@ -98,7 +98,11 @@ struct verdict behalf_access(struct request *r)
                      &t);
     if (e < 0)
         return verdict_errno(e);
-    return verdict_result(sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS)));
+    e = sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS));
+    if (e == 0 && (mode & W_OK) && (S_ISREG(t.at.id.mode) || S_ISDIR(t.at.id.mode)) &&
+        view_is_read_only(r, &t.at))
+        e = -EROFS;
+    return verdict_result(e);
 }
 
 /* What the caller would read from the links of procfs that are made for whoever reads them. */
@@ -188,6 +192,8 @@ struct verdict behalf_statfs(struct request *r)
 
     if (e == 0)
         e = sys_statfs_fd(t.at.fd, out);
+    if (e == 0 && view_is_read_only(r, &t.at))
+        sys_statfs_set_read_only(out);
     if (e == 0)
         e = request_write(r, call_addr(&r->call, 1), out, sizeof(out));
     return verdict_result(e);

@@ -18,6 +18,7 @@
 #include "fs/behalf.h"
 #include "fs/deny.h"
 #include "fs/fs.h"
+#include "fs/view.h"
 
 static struct verdict names_result(int r)
 {
@@ -36,6 +37,10 @@ static int names_new(struct request *r, unsigned dirfd_arg, struct target *t,
         e = behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
     if (e == 0)
         e = behalf_judge_name(r, &t->at, t->path);
+    if (e == 0 && t->at.mounted)
+        e = -EEXIST; /* beneath the mount the name may be free */
+    if (e == 0 && t->at.fd < 0)
+        e = view_writable(r, &t->at, t->path);
     return e < 0 ? e : target_entry(t, name);
 }
 
@@ -48,6 +53,8 @@ static int names_moved(struct request *r, unsigned dirfd_arg, struct target *t,
 
     if (e == 0)
         e = behalf_judge_move(r, &t->at, t->path);
+    if (e == 0)
+        e = view_movable(r, &t->at);
     return e < 0 ? e : target_entry(t, name);
 }
 
@@ -63,6 +70,10 @@ struct verdict behalf_unlink(struct request *r)
     e = target_resolve(r, call_int(&r->call, 0), call_addr(&r->call, 1), WALK_PARENT, &t);
     if (e == 0)
         e = behalf_judge_remove(r, &t.at, t.path);
+    if (e == 0)
+        e = view_movable(r, &t.at);
+    if (e == 0)
+        e = view_writable(r, &t.at, t.path);
     if (e < 0)
         return verdict_errno(e);
     dir_fd = target_entry(&t, name);
@@ -138,6 +149,11 @@ struct verdict behalf_link(struct request *r)
     dir_fd = names_new(r, 2, &to, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
+    e = view_same_mount(r, &from.at, &to.at);
+    if (e == 0)
+        e = view_writable(r, &from.at, from.path);
+    if (e < 0)
+        return verdict_errno(e);
     /* The very object that was judged, whatever its name leads to now; a link stays a link. */
     fd_path(from.at.fd, path);
     return names_result(linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW));
@@ -161,6 +177,11 @@ struct verdict behalf_rename(struct request *r)
     to_fd = names_moved(r, 2, &to, new);
     if (to_fd < 0)
         return verdict_errno(to_fd);
+    e = view_same_mount(r, &from.at, &to.at);
+    if (e == 0)
+        e = view_writable(r, &from.at, from.path);
+    if (e < 0)
+        return verdict_errno(e);
     moves = d && ((from.at.fd >= 0 && S_ISDIR(from.at.id.mode)) ||
                   (to.at.fd >= 0 && S_ISDIR(to.at.id.mode)));
     if (moves)
@@ -181,6 +202,8 @@ struct verdict behalf_truncate(struct request *r)
     if (length < 0)
         return verdict_errno(EINVAL);
     e = target_judge(r, AT_FDCWD, call_addr(&r->call, 0), WALK_FOLLOW, JUDGE_OPEN, &t);
+    if (e == 0)
+        e = view_writable(r, &t.at, t.path);
     if (e < 0)
         return verdict_errno(e);
     /* The caller's limit, not ours (PR-12); the signal that goes with it is left out. */

@@ -16,6 +16,7 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/ids.h"
+#include "fs/view.h"
 #include "policy/policy.h"
 
 /* linux/magic.h calls these by other names, or not at all. */
@@ -67,6 +68,8 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
     if (metadata_is_anonymous(t->at.fd))
         return 0;
     e = behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
+    if (e == 0)
+        e = view_writable(r, &t->at, t->path);
     if (e < 0)
         return e;
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
