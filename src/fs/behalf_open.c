@@ -398,7 +398,11 @@ static struct verdict open_stand_in(const struct request *r, const struct open_c
         return verdict_errno(S_ISLNK(t->at.id.mode) ? ELOOP : EACCES);
     if (S_ISDIR(t->at.id.mode))
         flags &= ~(uint64_t)O_NONBLOCK;
-    fd = t->at.on_proc ? -EACCES : fd_reopen(t->at.fd, (int)flags, 0);
+    fd = behalf_judge(r, &t->at, JUDGE_OPEN, t->path);
+    if (fd == 0)
+        fd = virtual_open(r, t->at.fd, &t->at.id, t->at.on_proc, flags);
+    if (fd == -ENODATA)
+        fd = fd_reopen(t->at.fd, (int)flags, 0);
     if (fd < 0)
         request_explain(r, t->path, EACCES, "O_PATH needs a read grant here", "add --fs-read");
     return open_verdict(fd, c->flags);

@@ -77,13 +77,13 @@ int view_writable(const struct request *r, const struct resolved *o, const char 
     return -EROFS;
 }
 
-/* The directory's mount: what is mounted on the name in it does not count. */
+/* The mount on which the name is. */
 static int view_parent_mount(const struct root *root, const struct resolved *o,
                              const struct root_mount **ret)
 {
     struct resolved dir = *o;
 
-    if (o->parent_fd >= 0)
+    if (o->parent_fd >= 0 && !o->mounted)
         dir.fd = -1;
     return view_mount(root, &dir, ret);
 }
@@ -141,13 +141,18 @@ static const char *view_below(int top_fd, const char *place)
 
 ssize_t view_name(const struct root *root, int fd, char *buf, size_t size)
 {
-    const char *above = "", *rest, *found = NULL;
     char place[PATH_MAX];
-    size_t deepest = 0;
     ssize_t n = fd_location(fd, place, sizeof(place));
 
-    if (n < 0)
-        return n;
+    return n < 0 ? n : view_name_of(root, place, buf, size);
+}
+
+ssize_t view_name_of(const struct root *root, const char *place, char *buf, size_t size)
+{
+    const char *above = "", *rest, *found = NULL;
+    size_t deepest = 0;
+    ssize_t n;
+
     if (place[0] != '/')
         return -ENOENT;
     found = view_below(root->fd, place);

@@ -23,6 +23,8 @@ bool view_is_read_only(const struct request *r, const struct resolved *o);
 /* The name inside of an open object: length, or -ENOENT when it has none (never the host's path). */
 ssize_t view_name(const struct root *root, int fd, char *buf, size_t size);
 
+/* The same of a place as the kernel spells it. */
+ssize_t view_name_of(const struct root *root, const char *place, char *buf, size_t size);
 /* The same for showing to the command: an object without a name inside is "(unreachable)", a character
  * device keeps the name that everybody knows it by. */
 ssize_t view_show(const struct root *root, int fd, char *buf, size_t size);
@@ -33,6 +35,11 @@ int view_proc_link(const struct request *r, int dir_fd, const char *leaf);
 
 /* The program that a patched copy was made of: O_PATH descriptor, or -ENODATA. */
 int view_program_of(const struct request *r, const struct sys_ident *id);
+
+/* Of /proc/<pid>. */
+struct virtual_file;
+extern const struct virtual_file view_mounts_file, view_mountinfo_file, view_mountstats_file,
+    view_maps_file, view_smaps_file, view_numa_maps_file, view_syscall_file;
 
 /* Handlers in place of the ones of behalf.h. */
 struct verdict view_chdir(struct request *r, int dir_fd);

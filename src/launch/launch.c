@@ -40,6 +40,7 @@ struct launch_block {
     int32_t *pids;
     const char *file;
     const struct policy *policy;
+    const struct root *root;
     void *map;
     size_t map_size;
     struct termios modes;
@@ -166,6 +167,7 @@ static int setup_child(struct launch_block *b, const struct launch_spec *spec)
     struct child_setup *c = &b->child;
 
     b->policy = p;
+    b->root = plan->root;
     c->shared = &b->shared;
     c->tty_fd = -1;
     c->sigmask = spec->sigmask;
@@ -317,10 +319,9 @@ static long clone_anchor(struct launch_block *b)
 static const char *exec_refused(const struct launch_block *b)
 {
     size_t tried = (size_t)b->shared.exec_tried;
-    struct stat st;
 
     for (size_t i = 0; b->shared.error == -EACCES && i < b->candidates.n; i++) {
-        if (stat(b->candidates.v[i], &st) == 0 && !S_ISDIR(st.st_mode))
+        if (exec_path_exists(b->root, b->candidates.v[i]))
             return b->candidates.v[i];
     }
     return tried < b->candidates.n ? b->candidates.v[tried] : NULL;
@@ -332,7 +333,7 @@ static int launch_failed(struct launch *l, struct error *err)
     const struct launch_block *b = l->block;
 
     if (s->step == STEP_EXEC) {
-        return exec_path_explain(b->policy, b->file, exec_refused(b), s->error, err);
+        return exec_path_explain(b->root, b->file, exec_refused(b), s->error, err);
     }
     if (s->step == STEP_CWD)
         return error_set(err, ERROR_POLICY, s->error, "--cwd", "%.200s: %s", b->policy->cwd,

@@ -276,6 +276,26 @@ static int root_mount_proc(struct root *r, const struct policy *p, struct error 
     return root_mount(r, "/proc", "/proc", false, true, err);
 }
 
+/* What is open tells its place, not the way to it: a directory cannot be writable by one name and
+ * read-only by another. */
+static int root_check_modes(const struct root *r, struct error *err)
+{
+    for (size_t i = 0; i < r->n; i++) {
+        for (size_t k = 0; k < i; k++) {
+            const struct root_mount *a = &r->v[i], *b = &r->v[k];
+
+            if (!sys_ident_same(&a->id, &b->id) || a->read_only == b->read_only || a->proc ||
+                b->proc)
+                continue;
+            return error_set(err, ERROR_POLICY, -EINVAL, "--fs-mount",
+                             "%s and %s show the same object of the host, one of them read-only: "
+                             "make it both or none",
+                             b->place, a->place);
+        }
+    }
+    return 0;
+}
+
 static int compare_depth(const void *a, const void *b)
 {
     const struct fs_mount *const *x = a, *const *y = b;
@@ -319,6 +339,8 @@ int root_new(const struct policy *p, struct root **ret, struct error *err)
         e = root_mount_proc(r, p, err);
     if (e == 0)
         e = root_mount_all(r, p, err);
+    if (e == 0)
+        e = root_check_modes(r, err);
     if (e < 0) {
         root_free(r);
         return e;
