@@ -6,6 +6,8 @@ complete -c sandlock -n __fish_use_subcommand -a check -d 'what this kernel offe
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-read -s r -r -F -d 'readable and executable tree or file'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-write -s w -r -F -d 'readable and writable tree or file'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-deny -r -F -d 'neither read nor written, even inside a granted tree'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-mount -r -d 'show this file or tree of the host at that place, writable unless :ro'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l chroot -r -a '(__fish_complete_directories)' -d 'root of the command; -r, -w and --cwd then name paths inside'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-allow -r -d 'allow TCP connections to :PORTS on any host; PORTS is a list such as 80,8000-8010, or *'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-allow-bind -r -d 'allow TCP servers on these ports (0: any free port)'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l timeout -s t -r -d 'kill everything after this time (fractions allowed); exit code 124'

@@ -384,30 +384,6 @@ static struct verdict open_plain(const struct request *r, const struct open_call
     return open_existing(r, c, &t);
 }
 
-/* In a tree of the command's own the kernel would look elsewhere, and an O_PATH descriptor cannot be
- * injected: one for reading serves instead, where the object can be read. */
-static struct verdict open_stand_in(const struct request *r, const struct open_call *c,
-                                    const struct target *t)
-{
-    uint64_t flags = O_RDONLY | O_NONBLOCK | (c->flags & (O_DIRECTORY | O_CLOEXEC));
-    int fd;
-
-    if ((c->flags & O_DIRECTORY) && !S_ISDIR(t->at.id.mode))
-        return verdict_errno(ENOTDIR);
-    if (!S_ISREG(t->at.id.mode) && !S_ISDIR(t->at.id.mode))
-        return verdict_errno(S_ISLNK(t->at.id.mode) ? ELOOP : EACCES);
-    if (S_ISDIR(t->at.id.mode))
-        flags &= ~(uint64_t)O_NONBLOCK;
-    fd = behalf_judge(r, &t->at, JUDGE_OPEN, t->path);
-    if (fd == 0)
-        fd = virtual_open(r, t->at.fd, &t->at.id, t->at.on_proc, flags);
-    if (fd == -ENODATA)
-        fd = fd_reopen(t->at.fd, (int)flags, 0);
-    if (fd < 0)
-        request_explain(r, t->path, EACCES, "O_PATH needs a read grant here", "add --fs-read");
-    return open_verdict(fd, c->flags);
-}
-
 static struct verdict open_path_only(const struct request *r, const struct open_call *c)
 {
     _cleanup_target_ struct target t;
@@ -423,8 +399,10 @@ static struct verdict open_path_only(const struct request *r, const struct open_
     }
     if (e < 0)
         return verdict_errno(e);
+    if ((c->flags & O_DIRECTORY) && !S_ISDIR(t.at.id.mode))
+        return verdict_errno(ENOTDIR);
     if (supervisor_plan(r->sup)->root)
-        return open_stand_in(r, c, &t);
+        return view_open_path(r, t.at.fd, c->flags & O_CLOEXEC);
     /* Cannot be injected: the kernel answers EBADF to ADDFD of such a descriptor (PR-14). */
     return verdict_continue("an O_PATH descriptor gives no access: re-open, exec, link, *at and "
                             "/proc/self/fd uses of it are notified and judged on the object");

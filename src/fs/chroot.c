@@ -16,41 +16,49 @@
 
 /* ---- working directory ---- */
 
+/* Gives the caller an O_PATH descriptor. -ESRCH: over, the notification is answered. Otherwise it is
+ * stopped behind its call, and the result is the number or -errno. */
+static int chroot_give(const struct request *r, int fd, bool cloexec, struct trace *t)
+{
+    int offered = trace_offer(r, fd);
+
+    if (trace_stop(t, offered < 0 ? offered : -EACCES) < 0)
+        return -ESRCH;
+    return offered < 0 ? offered : trace_receive(t, offered, cloexec);
+}
+
+struct verdict view_open_path(const struct request *r, int fd, bool cloexec)
+{
+    struct trace t;
+    int e = trace_hold(r, &t);
+
+    if (e < 0)
+        return e == -ESRCH ? verdict_gone() : verdict_errno(e);
+    e = chroot_give(r, fd, cloexec, &t);
+    if (e != -ESRCH)
+        trace_end(&t, e);
+    return verdict_gone();
+}
+
 /*
  * The kernel's own working directory is the real one, so that it is inherited, shared by CLONE_FS and
  * shown in /proc as ever. The caller makes the change itself, by descriptor: fchdir can only lead to a
- * directory that it was given.
+ * directory that it was given. It asks for the right to search, as chdir does.
  */
 struct verdict view_chdir(struct request *r, int dir_fd)
 {
-    _cleanup_close_ int fd = -1;
     int64_t result, ignored;
     struct trace t;
-    int e, given;
+    int given, e = trace_hold(r, &t);
 
-    /* What chdir(2) asks for; the open below asks for the right to read as well. */
-    e = sys_access_fd(dir_fd, X_OK, AT_EACCESS);
-    if (e < 0)
-        return verdict_errno(e);
-    fd = fd_reopen(dir_fd, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0) {
-        request_explain(r, "chdir", EACCES, "no read grant on the directory", "add --fs-read");
-        e = fd;
-        fd = -1;
-        return verdict_errno(e);
-    }
-    e = trace_hold(r, &t);
     if (e < 0)
         return e == -ESRCH ? verdict_gone() : verdict_errno(e);
-    given = request_addfd(r, fd, O_CLOEXEC);
-    if (trace_stop(&t, given < 0 ? given : -EACCES) < 0)
+    given = chroot_give(r, dir_fd, true, &t);
+    if (given == -ESRCH)
         return verdict_gone();
-    if (given < 0) {
-        trace_end(&t, given);
-        return verdict_gone();
-    }
-    if (trace_call(&t, CALL_fchdir, (uint64_t[6]){(uint64_t)given}, &result) < 0 ||
-        trace_call(&t, CALL_close, (uint64_t[6]){(uint64_t)given}, &ignored) < 0)
+    result = given;
+    if (given >= 0 && (trace_call(&t, CALL_fchdir, (uint64_t[6]){(uint64_t)given}, &result) < 0 ||
+                       trace_call(&t, CALL_close, (uint64_t[6]){(uint64_t)given}, &ignored) < 0))
         return verdict_gone();
     trace_end(&t, result);
     return verdict_gone();

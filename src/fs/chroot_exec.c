@@ -13,7 +13,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
@@ -26,8 +25,6 @@
 #define EXEC_CHECK 0x10000u /* AT_EXECVE_CHECK, 6.14 */
 #define EXEC_HEAD 256       /* BINPRM_BUF_SIZE: what the kernel reads of a script */
 #define EXEC_MAX_DEPTH 5    /* interpreters of interpreters, as the kernel */
-#define EXEC_LOADER_FD 250u /* and downwards: where the loader's descriptor goes, for one moment */
-#define EXEC_LOADER_TRIES 16u
 #define EXEC_VDSO_MAX 16384
 
 struct load {
@@ -226,20 +223,6 @@ static int load_find(const struct request *r, const struct resolved *o, const ch
 
 /* ---- executing it ---- */
 
-/* A number that is free in the caller's table. Another thread of its own may take it meanwhile, and
- * loses that descriptor. */
-static int loader_number(const struct request *r)
-{
-    uint64_t limit = sys_rlimit_of(r->tid, RLIMIT_NOFILE);
-    unsigned top = limit > EXEC_LOADER_FD ? EXEC_LOADER_FD : (unsigned)limit - 1;
-
-    for (unsigned i = 0; limit > 0 && i < EXEC_LOADER_TRIES && i < top; i++) {
-        if (request_fd_flags(r, (int)(top - i)) == -EBADF)
-            return (int)(top - i);
-    }
-    return -EMFILE;
-}
-
 /* What to hand over: the program, or a copy of it that looks for its loader at that number. */
 static int load_prepare(const struct request *r, struct load *l, int *ret_number)
 {
@@ -249,7 +232,7 @@ static int load_prepare(const struct request *r, struct load *l, int *ret_number
     *ret_number = -1;
     if (l->loader_fd < 0)
         return 0;
-    *ret_number = loader_number(r);
+    *ret_number = trace_number(r);
     if (*ret_number < 0)
         return *ret_number;
     fd = programs_copy(c->programs, l->program_fd, &l->program, (unsigned)*ret_number, l->comm);
@@ -342,9 +325,11 @@ static struct verdict exec_perform(const struct request *r, const struct load *l
     e = trace_hold(r, &t);
     if (e < 0)
         return e == -ESRCH ? verdict_gone() : verdict_errno(e);
-    given[0] = e = request_addfd(r, l->program_fd, O_CLOEXEC);
-    if (e >= 0 && number >= 0)
+    /* The one whose number is fixed goes first: the other takes any that is free. */
+    if (number >= 0)
         given[1] = e = request_addfd_at(r, l->loader_fd, number, O_CLOEXEC);
+    if (e >= 0)
+        given[0] = e = request_addfd(r, l->program_fd, O_CLOEXEC);
     if (trace_stop(&t, e < 0 ? e : -EACCES) < 0)
         return verdict_gone();
     if (e < 0) {

@@ -33,6 +33,14 @@ int trace_exec(struct trace *t, const uint64_t args[6], int64_t *ret_result);
 /* From the stop in the new image, with t->regs, to the point from which it makes calls, `insn` being
  * where such an instruction lies in its memory. 0 or -ESRCH. */
 int trace_leave_exec(struct trace *t, uint64_t insn);
+/* A number that is free in the caller's table, high up: one of its threads that takes it meanwhile loses
+ * that descriptor. Or -EMFILE. */
+int trace_number(const struct request *r);
+/* An O_PATH descriptor for the caller. Before trace_stop(): makes it ready, and returns the number that
+ * trace_receive() wants, or -errno. After it: the descriptor's number there, -errno, or -ESRCH: over. */
+int trace_offer(const struct request *r, int fd);
+int trace_receive(struct trace *t, int number, bool cloexec);
+
 /* Lets it go on with its own registers; the notified call returns `result`. */
 void trace_end(struct trace *t, int64_t result);
 /* The same in a new image: t->regs as they are. */
