@@ -250,11 +250,15 @@ static struct verdict open_create(const struct request *r, const struct open_cal
     unsigned walk = WALK_PARENT;
     int e;
 
-    if (!(c->flags & (O_NOFOLLOW | O_EXCL)))
-        walk |= WALK_FOLLOW;
     e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
+    /* A final slash is refused before a link there is looked at. */
+    if (e == 0 && !(c->flags & (O_NOFOLLOW | O_EXCL)) && !t.at.trailing_slash && t.at.fd >= 0 &&
+        S_ISLNK(t.at.id.mode)) {
+        walk |= WALK_FOLLOW;
+        e = target_again(r, c->dirfd, walk, &t);
+    }
     for (int i = 0; e == 0 && i < OPEN_TRIES; i++) {
-        if (t.at.trailing_slash)
+        if (t.at.trailing_slash && !t.at.dots[0])
             return verdict_errno(EISDIR);
         if (t.at.fd >= 0)
             return open_existing(r, c, &t);

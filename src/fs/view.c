@@ -77,25 +77,29 @@ int view_writable(const struct request *r, const struct resolved *o, const char 
     return -EROFS;
 }
 
-/* The mount on which the name is. */
-static int view_parent_mount(const struct root *root, const struct resolved *o,
-                             const struct root_mount **ret)
+/* The mount on which the name is: a mounted object lies on another. */
+static int view_name_mount(const struct root *root, const struct resolved *o,
+                           const struct root_mount **ret)
 {
     struct resolved dir = *o;
 
-    if (o->parent_fd >= 0 && !o->mounted)
+    if (o->parent_fd >= 0)
         dir.fd = -1;
     return view_mount(root, &dir, ret);
 }
 
-int view_same_mount(const struct request *r, const struct resolved *a, const struct resolved *b)
+int view_same_mount(const struct request *r, const struct resolved *a, const struct resolved *b,
+                    bool object)
 {
     const struct root *root = view_root(r);
     const struct root_mount *of_a, *of_b;
+    int e;
 
     if (!root || root->n == 0)
         return 0;
-    if (view_parent_mount(root, a, &of_a) < 0 || view_parent_mount(root, b, &of_b) < 0)
+    e = object && (a->mounted || a->dots[0]) ? view_mount(root, a, &of_a)
+                                             : view_name_mount(root, a, &of_a);
+    if (e < 0 || view_name_mount(root, b, &of_b) < 0)
         return -EXDEV;
     return of_a == of_b ? 0 : -EXDEV;
 }
@@ -120,6 +124,19 @@ int view_movable(const struct request *r, const struct resolved *o)
             return -EBUSY;
     }
     return 0;
+}
+
+int view_removable(const struct request *r, const struct resolved *o, bool as_dir, const char *path)
+{
+    struct resolved name = *o;
+    int e;
+
+    if (o->mounted)
+        name.fd = -1; /* the name lies in the directory above */
+    e = view_writable(r, &name, path);
+    if (e == 0 && o->mounted && S_ISDIR(o->id.mode) != as_dir)
+        return as_dir ? -ENOTDIR : -EISDIR;
+    return e < 0 ? e : view_movable(r, o);
 }
 
 /* ---- names ---- */

@@ -13,10 +13,14 @@ extern const struct feature fs_chroot_feature;
 /* May something be changed in that directory, or the object itself? 0, or -EROFS with the reason told.
  * For an object: its own place counts (a mounted file lies on its mount). */
 int view_writable(const struct request *r, const struct resolved *o, const char *path);
-/* 0, or -EXDEV when the two places are on different mounts. */
-int view_same_mount(const struct request *r, const struct resolved *a, const struct resolved *b);
+/* 0, or -EXDEV when the names are on different mounts; `object`: what `a` is, not its name. */
+int view_same_mount(const struct request *r, const struct resolved *a, const struct resolved *b,
+                    bool object);
 /* 0, or -EBUSY for a mount point and for a directory above one. */
 int view_movable(const struct request *r, const struct resolved *o);
+/* The same for a removal, with the errors that come before. */
+int view_removable(const struct request *r, const struct resolved *o, bool as_dir,
+                   const char *path);
 /* Is the object on a read-only mount? For answers, not for decisions. */
 bool view_is_read_only(const struct request *r, const struct resolved *o);
 
