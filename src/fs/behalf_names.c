@@ -164,8 +164,12 @@ static int names_rename_view(struct request *r, const struct target *from, const
 {
     int e = view_same_mount(r, &from->at, &to->at, false);
 
-    if (e < 0 || from->at.dots[0] || to->at.dots[0])
-        return e; /* the kernel says what is wrong with these */
+    if (e < 0 || !supervisor_plan(r->sup)->root)
+        return e;
+    if (from->at.dots[0] || (to->at.dots[0] && !(flags & RENAME_NOREPLACE)))
+        return -EBUSY;
+    if (to->at.dots[0])
+        return -EEXIST;
     e = view_writable(r, &from->at, from->path);
     if (e < 0 || from->at.fd < 0)
         return e;

@@ -14,9 +14,14 @@ PROGRAMS = ['sh', 'bash', 'cat', 'ls', 'env', 'mkdir', 'mv', 'cp', 'rm', 'ln', '
 
 def libraries(program):
     """What the loader maps for a dynamic program, the loader included."""
-    listed = subprocess.run(['ldd', program], check=False, text=True, stdout=subprocess.PIPE,
+    with open(program, 'rb') as stream:
+        loader = re.search(rb'/lib[^\0]*/ld-[^\0]*\0', stream.read(4096))
+    if not loader:
+        return []
+    name = loader.group()[:-1].decode()
+    listed = subprocess.run([name, '--list', program], check=False, text=True, stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL).stdout
-    return re.findall(r'(/[^ ]+) \(0x', listed)
+    return [name, *re.findall(r'(/[^ ]+) \(0x', listed)]
 
 
 def install(root, program, at=None):
