@@ -209,11 +209,12 @@ static int root_place_parent(struct root *r, const char *place)
 {
     struct root_mount m = {.fd = -1, .parent_fd = -1, .made = true, .read_only = true};
     _cleanup_free_ char *dir = strdup(place);
-    char *slash = dir ? strrchr(dir, '/') : NULL;
+    char *slash;
     int fd, e;
 
-    if (!slash)
+    if (!dir)
         return -ENOMEM;
+    slash = strrchr(dir, '/');
     slash[slash == dir] = '\0';
     fd = root_open_inside(r, dir, O_DIRECTORY);
     if (fd != -ENOENT)

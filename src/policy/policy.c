@@ -147,7 +147,8 @@ static int mount_check_place(const char *flag, const char *place, struct error *
 int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err)
 {
     const char *colon = strchr(spec, ':');
-    _cleanup_free_ char *place = NULL, *host = NULL;
+    _cleanup_free_ char *place = NULL;
+    _cleanup_free_ char *host = NULL;
     struct fs_mount m = {0}, *v;
     size_t n;
     int r;

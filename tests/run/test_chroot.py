@@ -304,6 +304,24 @@ def test_standard_streams(base):
     assert 'inside\n' in done.stdout and done.stdout.endswith('x\n')
 
 
+def test_denied_inside(base):
+    """--fs-deny names paths inside; a link is denied with what it leads to inside."""
+    for name in ('secret', 'target', 'later'):
+        (base / 'tmp' / name).write_text(name) if name != 'later' else None
+    (base / 'tmp' / 'dlink').symlink_to('/tmp/target')
+    text = ('for i in secret target dlink plain later; do cat /tmp/$i && echo; done; cp /bin/cat /tmp/later; '
+            '/bin/stat -c %s /tmp/secret')
+    (base / 'tmp' / 'plain').write_text('plain')
+    control = script(base, text)
+    assert control.stdout.split()[:4] == ['secret', 'target', 'target', 'plain']
+    (base / 'tmp' / 'later').unlink()
+    denies = [w for name in ('secret', 'dlink', 'later', 'none/such') for w in ('--fs-deny', f'/tmp/{name}')]
+    done = sandlock('run', '--chroot', base, '-r', '/', '-w', '/tmp', *denies, '--fs-deny', '/bin/stat', '--',
+                    '/bin/sh', '-c', text)
+    assert done.stdout == 'plain\n', done.stdout + done.stderr
+    assert not (base / 'tmp' / 'later').exists()
+
+
 # ---- sockets ----
 
 def test_unix_sockets(base, tmp_path):
