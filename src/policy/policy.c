@@ -148,7 +148,7 @@ int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, st
 {
     const char *colon = strchr(spec, ':');
     _cleanup_free_ char *place = NULL;
-    _cleanup_free_ char *host = NULL;
+    char host[PATH_MAX + 4];
     struct fs_mount m = {0}, *v;
     size_t n;
     int r;
@@ -159,17 +159,20 @@ int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, st
                                "path inside)",
                          spec);
     place = strndup(spec, (size_t)(colon - spec));
-    host = strdup(colon + 1);
     v = realloc(p->fs_mount.v, (p->fs_mount.n + 1) * sizeof(*v));
     if (v)
         p->fs_mount.v = v;
-    if (!place || !host || !v)
+    if (!place || !v)
         return policy_error_memory(flag, err);
     path_squeeze(place);
     r = mount_check_place(flag, place, err);
     if (r < 0)
         return r;
-    n = strlen(host);
+    n = strlen(colon + 1);
+    if (n >= sizeof(host))
+        return error_set(err, ERROR_USAGE, -ENAMETOOLONG, flag, "the path is longer than %d bytes",
+                         PATH_MAX - 1);
+    memcpy(host, colon + 1, n + 1);
     m.read_only = n > 3 && strcmp(host + n - 3, ":ro") == 0;
     if (m.read_only)
         host[n - 3] = '\0';

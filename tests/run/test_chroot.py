@@ -306,16 +306,16 @@ def test_standard_streams(base):
 
 def test_denied_inside(base):
     """--fs-deny names paths inside; a link is denied with what it leads to inside."""
-    for name in ('secret', 'target', 'later'):
+    for name in ('guarded', 'target', 'later'):
         (base / 'tmp' / name).write_text(name) if name != 'later' else None
     (base / 'tmp' / 'dlink').symlink_to('/tmp/target')
-    text = ('for i in secret target dlink plain later; do cat /tmp/$i && echo; done; cp /bin/cat /tmp/later; '
-            '/bin/stat -c %s /tmp/secret')
+    text = ('for i in guarded target dlink plain later; do cat /tmp/$i && echo; done; cp /bin/cat /tmp/later; '
+            '/bin/stat -c %s /tmp/guarded')
     (base / 'tmp' / 'plain').write_text('plain')
     control = script(base, text)
-    assert control.stdout.split()[:4] == ['secret', 'target', 'target', 'plain']
+    assert control.stdout.split()[:4] == ['guarded', 'target', 'target', 'plain']
     (base / 'tmp' / 'later').unlink()
-    denies = [w for name in ('secret', 'dlink', 'later', 'none/such') for w in ('--fs-deny', f'/tmp/{name}')]
+    denies = [w for name in ('guarded', 'dlink', 'later', 'none/such') for w in ('--fs-deny', f'/tmp/{name}')]
     done = sandlock('run', '--chroot', base, '-r', '/', '-w', '/tmp', *denies, '--fs-deny', '/bin/stat', '--',
                     '/bin/sh', '-c', text)
     assert done.stdout == 'plain\n', done.stdout + done.stderr
