@@ -176,6 +176,25 @@ int behalf_umask(const struct request *r)
     return 0;
 }
 
+int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret)
+{
+    struct {
+        uint64_t value;
+        uint32_t size, flags;
+    } args;
+    int e;
+
+    if (r->call.args[4] < sizeof(args))
+        return -EINVAL;
+    if (r->call.args[4] != sizeof(args))
+        return -E2BIG; /* longer ones are of kernels to come */
+    e = request_read(r, call_addr(&r->call, 3), &args, sizeof(args));
+    if (e < 0)
+        return e;
+    *ret = (struct xattr_args_copy){{args.value}, args.size, args.flags};
+    return 0;
+}
+
 bool fs_deny_covers(const struct request *r, int fd, int parent_fd, const char *name)
 {
     struct deny *d = behalf_deny(r);

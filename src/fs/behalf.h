@@ -58,6 +58,13 @@ int behalf_reopen(int fd, uint64_t flags, mode_t mode);
 /* The same on a worker, for opens that wait for somebody (PR-16). Takes fd over. */
 struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags, bool fifo);
 
+/* The struct xattr_args of getxattrat(2) and setxattrat(2), arguments 3 and 4. 0 or -errno. */
+struct xattr_args_copy {
+    child_addr value;
+    uint32_t size, flags;
+};
+int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret);
+
 /* Handlers. */
 struct verdict behalf_open(struct request *r);
 struct verdict behalf_stat(struct request *r);

@@ -204,10 +204,7 @@ struct verdict behalf_statfs(struct request *r)
 /* Where the value goes and how long it may be. */
 static int look_xattr_buffer(struct request *r, child_addr *ret_addr, size_t *ret_size)
 {
-    struct {
-        uint64_t value;
-        uint32_t size, flags;
-    } args;
+    struct xattr_args_copy args;
     int e;
 
     if (r->call.variant != VARIANT_STRUCT) {
@@ -215,16 +212,12 @@ static int look_xattr_buffer(struct request *r, child_addr *ret_addr, size_t *re
         *ret_size = (size_t)MIN(r->call.args[4], LOOK_XATTR_MAX);
         return 0;
     }
-    if (r->call.args[4] < sizeof(args))
-        return -EINVAL;
-    if (r->call.args[4] != sizeof(args))
-        return -E2BIG; /* longer ones are of kernels to come */
-    e = request_read(r, call_addr(&r->call, 3), &args, sizeof(args));
+    e = behalf_read_xattr_args(r, &args);
     if (e < 0)
         return e;
     if (args.flags)
         return -EINVAL;
-    *ret_addr = (child_addr){args.value};
+    *ret_addr = args.value;
     *ret_size = MIN(args.size, LOOK_XATTR_MAX);
     return 0;
 }
@@ -243,11 +236,30 @@ static struct verdict look_xattr_answer(struct request *r, ssize_t n, child_addr
     return e < 0 ? verdict_errno(e) : verdict_value(n);
 }
 
-struct verdict behalf_xattr_get(struct request *r)
+/* The attribute `name` of the object, or with NULL the list of names. The descriptor's path ends at
+ * the object, also when that is a link. */
+static struct verdict look_xattr(struct request *r, const char *name, child_addr to, size_t size)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     _cleanup_free_ void *buf = NULL;
-    char name[LOOK_XATTR_NAME], path[FD_PATH_MAX];
+    char path[FD_PATH_MAX];
+    ssize_t n;
+    int e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1),
+                         look_walk(r->call.at_flags), JUDGE_LOOK, &t);
+
+    if (e < 0)
+        return verdict_errno(e);
+    buf = malloc(size ? size : 1);
+    if (!buf)
+        return verdict_errno(ENOMEM);
+    fd_path(t.at.fd, path);
+    n = name ? getxattr(path, name, buf, size) : listxattr(path, buf, size);
+    return look_xattr_answer(r, n < 0 ? -errno : n, to, buf, size);
+}
+
+struct verdict behalf_xattr_get(struct request *r)
+{
+    char name[LOOK_XATTR_NAME];
     child_addr to;
     size_t size;
     ssize_t n;
@@ -261,40 +273,15 @@ struct verdict behalf_xattr_get(struct request *r)
     n = request_read_string(r, call_addr(&r->call, 2), name, sizeof(name));
     if (n <= 0)
         return verdict_errno(n == 0 || n == -ENAMETOOLONG ? -ERANGE : (int)n);
-    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(r->call.at_flags),
-                     JUDGE_LOOK, &t);
-    if (e < 0)
-        return verdict_errno(e);
-    buf = malloc(size ? size : 1);
-    if (!buf)
-        return verdict_errno(ENOMEM);
-    /* Ends at the descriptor's object, also when that is a link. */
-    fd_path(t.at.fd, path);
-    n = getxattr(path, name, buf, size);
-    return look_xattr_answer(r, n < 0 ? -errno : n, to, buf, size);
+    return look_xattr(r, name, to, size);
 }
 
 struct verdict behalf_xattr_list(struct request *r)
 {
-    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    _cleanup_free_ void *buf = NULL;
-    size_t size = (size_t)MIN(r->call.args[3], LOOK_XATTR_MAX);
-    char path[FD_PATH_MAX];
-    ssize_t n;
-    int e;
-
     if (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
         return verdict_errno(EINVAL);
-    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(r->call.at_flags),
-                     JUDGE_LOOK, &t);
-    if (e < 0)
-        return verdict_errno(e);
-    buf = malloc(size ? size : 1);
-    if (!buf)
-        return verdict_errno(ENOMEM);
-    fd_path(t.at.fd, path);
-    n = listxattr(path, buf, size);
-    return look_xattr_answer(r, n < 0 ? -errno : n, call_addr(&r->call, 2), buf, size);
+    return look_xattr(r, NULL, call_addr(&r->call, 2),
+                      (size_t)MIN(r->call.args[3], LOOK_XATTR_MAX));
 }
 
 struct verdict behalf_fileattr_get(struct request *r)

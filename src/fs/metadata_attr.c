@@ -63,21 +63,12 @@ static int attr_read_value(const struct request *r, child_addr name, child_addr 
 /* struct xattr_args of setxattrat(2). */
 static int attr_read_args(const struct request *r, struct attr_value *v)
 {
-    struct {
-        uint64_t value;
-        uint32_t size, flags;
-    } args;
-    int e;
+    struct xattr_args_copy args;
+    int e = behalf_read_xattr_args(r, &args);
 
-    if (r->call.args[4] < sizeof(args))
-        return -EINVAL;
-    if (r->call.args[4] != sizeof(args))
-        return -E2BIG; /* longer ones are of kernels to come */
-    e = request_read(r, call_addr(&r->call, 3), &args, sizeof(args));
     if (e < 0)
         return e;
-    return attr_read_value(r, call_addr(&r->call, 2), (child_addr){args.value}, args.size,
-                           args.flags, v);
+    return attr_read_value(r, call_addr(&r->call, 2), args.value, args.size, args.flags, v);
 }
 
 /* By /proc/self/fd, which ends at the descriptor's object, also when that is a link. */

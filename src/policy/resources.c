@@ -11,17 +11,27 @@
 
 #include "policy/internal.h"
 
-int policy_set_timeout(struct policy *p, const char *flag, const char *seconds, struct error *err)
+static int set_seconds(const char *flag, const char *text, const char *accepted, uint64_t *ret_ns,
+                       struct error *err)
 {
-    uint64_t ns;
-    int r = parse_seconds(seconds, &ns);
+    int r = parse_seconds(text, ret_ns);
 
     if (r == -ERANGE)
-        return error_set(err, ERROR_USAGE, r, flag, SHOWN " is more than %u seconds", seconds,
+        return error_set(err, ERROR_USAGE, r, flag, SHOWN " is more than %u seconds", text,
                          SECONDS_MAX);
     if (r < 0)
         return error_set(err, ERROR_USAGE, r, flag,
-                         SHOWN " is not a time in seconds (accepted: 10 or 0.5)", seconds);
+                         SHOWN " is not a time in seconds (accepted: %s)", text, accepted);
+    return 0;
+}
+
+int policy_set_timeout(struct policy *p, const char *flag, const char *seconds, struct error *err)
+{
+    uint64_t ns;
+    int r = set_seconds(flag, seconds, "10 or 0.5", &ns, err);
+
+    if (r < 0)
+        return r;
     /* "No limit" is the absence of the option; a computed zero must not mean it. */
     if (ns == 0)
         return error_set(err, ERROR_USAGE, -EINVAL, flag, SHOWN " must be more than 0 seconds",
@@ -33,17 +43,7 @@ int policy_set_timeout(struct policy *p, const char *flag, const char *seconds, 
 int policy_set_stop_grace(struct policy *p, const char *flag, const char *seconds,
                           struct error *err)
 {
-    uint64_t ns;
-    int r = parse_seconds(seconds, &ns);
-
-    if (r == -ERANGE)
-        return error_set(err, ERROR_USAGE, r, flag, SHOWN " is more than %u seconds", seconds,
-                         SECONDS_MAX);
-    if (r < 0)
-        return error_set(err, ERROR_USAGE, r, flag,
-                         SHOWN " is not a time in seconds (accepted: 0, 10 or 0.5)", seconds);
-    p->stop_grace_ns = ns;
-    return 0;
+    return set_seconds(flag, seconds, "0, 10 or 0.5", &p->stop_grace_ns, err);
 }
 
 int policy_set_stop_signal(struct policy *p, const char *flag, const char *name, struct error *err)

@@ -220,7 +220,10 @@ static void call_forked(long nr, const long *a)
     pid_t pid;
 
     fflush(stdout);
-    if (pipe(fd) < 0 || (pid = fork()) < 0)
+    if (pipe(fd) < 0)
+        die("pipe", strerror(errno));
+    pid = fork();
+    if (pid < 0)
         die("fork", strerror(errno));
     if (pid == 0) {
         close(fd[0]);

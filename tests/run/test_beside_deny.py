@@ -37,6 +37,17 @@ def make(top):
     return top
 
 
+def without_atime(line, text):
+    """Following a link counts as an access, and on a file system mounted without relatime each run
+    moves that time: the access times of links are left out (struct stat 72-88, struct statx 64-80)."""
+    nr, _, path = line.partition(' ')
+    if '/link ' not in path + ' ' or len(text) < 2 * 144:
+        return text
+    digits = text.rindex(' ') + 1
+    first = digits + 2 * (64 if int(nr) == NR['statx'] else 72)
+    return text[:first] + text[first + 32:]
+
+
 def fcntl_state(s, fd):
     """Flags of the descriptor and of what it refers to, its position."""
     s.call('fcntl', fd, 1)
@@ -168,7 +179,7 @@ def test_same_stat_field_by_field(tmp_path):
     for i in calls:
         if i is None:
             continue
-        a, b = outside[i].text, inside[i].text
+        a, b = (without_atime(s.lines[i], side[i].text) for side in (outside, inside))
         if a != b:
             different[s.lines[i]] = (a, b)
     assert different == {}
