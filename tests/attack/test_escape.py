@@ -62,7 +62,7 @@ def test_race(mode, tmp_path):
     text = result.stdout.split()
     allowed, refused = int(text[1]), int(text[3])
     assert allowed > 0, result.stdout
-    if mode != 'fds':
+    if mode != 'fds' and not IN_VM:  # emulated, one thread may never meet the other's moment
         assert refused > 0, result.stdout
         control = native(helper('fs_race'), mode, host, seconds)
         assert control.returncode == 9, control.stdout
