@@ -11,8 +11,11 @@
 #include "fs/behalf.h"
 #include "fs/procfs.h"
 #include "fs/procview.h"
+#include "fs/view.h"
 
 #define LIST_MAX 65536u
+#define LIST_MORE_MAX 8192u /* mount points in one directory */
+#define LIST_LEAST 280u     /* the longest record */
 
 /* struct linux_dirent64 of the kernel; the legacy record is as long: its type is the last byte. */
 struct list_record {
@@ -87,6 +90,29 @@ static ssize_t list_read(const struct request *r, int fd, bool filter, uint8_t *
     }
 }
 
+/* The records that this directory has besides the file system's: with the first of those, so that they
+ * come again after a rewind. */
+static ssize_t list_read_all(const struct request *r, int fd, const struct sys_ident *id,
+                             bool filter, off_t before, uint8_t *buf, size_t size)
+{
+    uint8_t more[LIST_MORE_MAX];
+    size_t extra, last = 0;
+    ssize_t n = view_list_made(r, id, fd, buf, size);
+
+    if (n != -ENODATA)
+        return n;
+    extra = before == 0 ? view_list(r, id, 0, more, 0, sizeof(more)) : 0;
+    if (extra + LIST_LEAST > size)
+        extra = 0; /* a buffer for one record at a time */
+    n = list_read(r, fd, filter, buf, size - extra);
+    if (n <= 0 || !extra)
+        return n;
+    for (size_t at = 0; at < (size_t)n; at += ((struct list_record *)(buf + at))->len)
+        last = at;
+    return (ssize_t)view_list(r, id, ((struct list_record *)(buf + last))->off, buf, (size_t)n,
+                              size);
+}
+
 /* Delivers what was read; when that fails, nothing was. */
 static struct verdict list_answer(const struct request *r, int fd, off_t before, uint8_t *buf,
                                   ssize_t n)
@@ -106,19 +132,18 @@ static struct verdict list_answer(const struct request *r, int fd, off_t before,
 }
 
 /* 1: the root of a procfs, 0: another directory. */
-static int list_is_proc_root(int fd)
+static int list_is_proc_root(int fd, struct sys_ident *id)
 {
     struct procfs_place place;
-    struct sys_ident id;
-    int e = sys_identify(fd, &id);
+    int e = sys_identify(fd, id);
 
     if (e < 0)
         return e;
-    if (!S_ISDIR(id.mode))
+    if (!S_ISDIR(id->mode))
         return -ENOTDIR;
-    if (!procfs_is(fd, &id))
+    if (!procfs_is(fd, id))
         return 0;
-    e = procfs_place(fd, &id, &place);
+    e = procfs_place(fd, id, &place);
     return e < 0 ? e : !*place.rest;
 }
 
@@ -128,6 +153,7 @@ struct verdict procview_getdents(struct request *r)
     _cleanup_free_ uint8_t *buf = NULL;
     size_t size = MIN(call_u32(&r->call, 2), LIST_MAX);
     int got = request_fd(r, call_int(&r->call, 0)), root;
+    struct sys_ident id;
     off_t before;
 
     if (got == -EPERM)
@@ -137,12 +163,12 @@ struct verdict procview_getdents(struct request *r)
     if (got < 0)
         return verdict_errno(got);
     fd = got;
-    root = list_is_proc_root(fd);
+    root = list_is_proc_root(fd, &id);
     if (root < 0)
         return verdict_errno(root);
     buf = malloc(size ? size : 1);
     if (!buf)
         return verdict_errno(ENOMEM);
     before = lseek(fd, 0, SEEK_CUR);
-    return list_answer(r, fd, before, buf, list_read(r, fd, root, buf, size));
+    return list_answer(r, fd, before, buf, list_read_all(r, fd, &id, root, before, buf, size));
 }

@@ -9,6 +9,7 @@
 #include "fs/resolve.h"
 
 extern const struct feature fs_chroot_feature;
+extern const struct feature fs_view_list_feature;
 
 /* May something be changed in that directory, or the object itself? 0, or -EROFS with the reason told.
  * For an object: its own place counts (a mounted file lies on its mount). */
@@ -39,6 +40,14 @@ int view_proc_link(const struct request *r, int dir_fd, const char *leaf);
 
 /* The program that a patched copy was made of: O_PATH descriptor, or -ENODATA. */
 int view_program_of(const struct request *r, const struct sys_ident *id);
+
+/* Listings, as records of getdents64. view_list() appends the mount points that the directory lacks at buf[at],
+ * as far as there is room, and returns the new length. view_list_made() lists a directory that exists only to hold
+ * mounts: length, or -ENODATA when it is another. */
+size_t view_list(const struct request *r, const struct sys_ident *dir, int64_t off, uint8_t *buf,
+                 size_t at, size_t size);
+ssize_t view_list_made(const struct request *r, const struct sys_ident *dir, int fd, uint8_t *buf,
+                       size_t size);
 
 /* Of /proc/<pid>. */
 struct virtual_file;

@@ -20,6 +20,7 @@ const struct feature *const all_features[] = {
     &fs_deny_feature,
     &fs_virtual_feature,
     &fs_chroot_feature,
+    &fs_view_list_feature,
     &fs_metadata_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,

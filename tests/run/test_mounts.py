@@ -218,3 +218,31 @@ def test_program_in_a_mount(tree):
     done = run('--fs-mount', f'/tools:{helper("rawcall").rsplit("/", 1)[0]}:ro', '--', '/tools/rawcall',
                grants=GRANTS, input='')
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('grants', [['-r', '/'], ['-r', '/bin', '-r', '/lib', '-r', '/lib64', '-r', '/usr', '-r', '/tmp']])
+def test_listings(tree, grants):
+    """CR-12: also after a rewind, and of directories that exist only for mounts."""
+    grants = [w for flag, path in zip(grants[::2], grants[1::2])
+              if (tree / 'root' / path[1:]).exists() for w in (flag, path)]
+    words = [w for m in (f'/tmp/x:{tree}/one', f'/tmp/made/up:{tree}/two', '/tmp/made/f:/etc/passwd')
+             for w in ('--fs-mount', m)]
+    (tree / 'root' / 'tmp' / 'own').mkdir()
+    calls = Script()
+    fd = calls.open('/tmp')
+    lists = [calls.call('getdents64', fd, buffer(4096), 4096)]
+    calls.call('lseek', fd, 0, 0)
+    lists.append(calls.call('getdents64', fd, buffer(4096), 4096))
+    end = calls.call('getdents64', fd, buffer(4096), 4096)
+    small = calls.call('getdents64', calls.open('/tmp'), buffer(64), 24)
+    done = sandlock('run', '--chroot', tree / 'root', *grants, *words, '--', '/bin/ls', '/tmp', '/tmp/made')
+    assert done.stdout.split() == ['/tmp:', 'made', 'own', 'x', '/tmp/made:', 'f', 'up'], done.stderr
+    done = sandlock('run', '--chroot', tree / 'root', *grants, '-r', '/rawcall', *words, '--', '/rawcall',
+                    input=calls.text())
+    answers = calls._answers(done)
+    for index in lists:
+        content = answers[index].buffers[0][:answers[index].result]
+        assert [content.count(b'\0' + n + b'\0') or n in content for n in (b'made', b'own', b'x')]
+        assert b'made' in content and b'own' in content
+    assert answers[lists[0]].result == answers[lists[1]].result
+    assert answers[end].result == 0 and answers[small].result == 24
