@@ -105,6 +105,8 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_fs_read: return policy_add_fs_read(p, flag, value, false, err);
     case RUN_OPTION_fs_write: return policy_add_fs_write(p, flag, value, false, err);
     case RUN_OPTION_fs_deny: return policy_add_fs_deny(p, flag, value, err);
+    case RUN_OPTION_chroot: return policy_set_chroot(p, flag, value, err);
+    case RUN_OPTION_fs_mount: return policy_add_fs_mount(p, flag, value, err);
     case RUN_OPTION_net_allow: return policy_add_net_allow(p, flag, value, err);
     case RUN_OPTION_net_allow_bind: return policy_add_net_allow_bind(p, flag, value, err);
     case RUN_OPTION_net_deny: return policy_add_net_deny(p, flag, value, err);

@@ -44,6 +44,15 @@ sandlock_builder_t *sandlock_sandbox_builder_new(void);
 sandlock_builder_t *sandlock_sandbox_builder_fs_read(sandlock_builder_t *b, const char *path);
 sandlock_builder_t *sandlock_sandbox_builder_fs_write(sandlock_builder_t *b, const char *path);
 sandlock_builder_t *sandlock_sandbox_builder_fs_deny(sandlock_builder_t *b, const char *path);
+/* Root of the command: grants and cwd then name paths inside. */
+sandlock_builder_t *sandlock_sandbox_builder_chroot(sandlock_builder_t *b, const char *path);
+/* Shows a file or tree of the host at a path inside; granted by that, for writing too unless _ro. */
+sandlock_builder_t *sandlock_sandbox_builder_fs_mount(sandlock_builder_t *b,
+                                                      const char *virtual_path,
+                                                      const char *host_path);
+sandlock_builder_t *sandlock_sandbox_builder_fs_mount_ro(sandlock_builder_t *b,
+                                                         const char *virtual_path,
+                                                         const char *host_path);
 /* Absolute working directory of the command. */
 sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
 /* What may be connected to: [tcp://|udp://|icmp://]HOST[:PORTS], with a name, an address, a network

@@ -51,6 +51,7 @@ BUILDER_TEXT(fs_read, "fs_read", policy_add_fs_read(&b->policy, "fs_read", text,
 BUILDER_TEXT(fs_write, "fs_write",
              policy_add_fs_write(&b->policy, "fs_write", text, false, &b->err))
 BUILDER_TEXT(fs_deny, "fs_deny", policy_add_fs_deny(&b->policy, "fs_deny", text, &b->err))
+BUILDER_TEXT(chroot, "chroot", policy_set_chroot(&b->policy, "chroot", text, &b->err))
 BUILDER_TEXT(cwd, "cwd", policy_set_cwd(&b->policy, "cwd", text, &b->err))
 BUILDER_TEXT(net_allow, "net_allow", policy_add_net_allow(&b->policy, "net_allow", text, &b->err))
 BUILDER_TEXT(net_deny, "net_deny", policy_add_net_deny(&b->policy, "net_deny", text, &b->err))
@@ -64,6 +65,40 @@ BUILDER_BOOL(no_randomize_memory, no_randomize_memory)
 BUILDER_BOOL(no_huge_pages, no_huge_pages)
 BUILDER_BOOL(no_coredump, no_coredump)
 BUILDER_BOOL(deterministic_dirs, deterministic_dirs)
+
+static sandlock_builder_t *builder_mount(sandlock_builder_t *b, const char *virtual_path,
+                                         const char *host_path, const char *mode)
+{
+    _cleanup_free_ char *spec = NULL;
+
+    builder_missing(b, virtual_path, "fs_mount");
+    builder_missing(b, host_path, "fs_mount");
+    if (!builder_ok(b, virtual_path) || !host_path)
+        return b;
+    if (strchr(virtual_path, ':')) {
+        error_set(&b->err, ERROR_POLICY, -EINVAL, "fs_mount", "the path inside has a colon");
+    } else if (asprintf(&spec, "%s:%s%s", virtual_path, host_path, mode) < 0) {
+        spec = NULL;
+        error_set(&b->err, ERROR_SETUP, -ENOMEM, "fs_mount", "%s", error_text(ENOMEM));
+    } else {
+        (void)policy_add_fs_mount(&b->policy, "fs_mount", spec, &b->err);
+    }
+    return b;
+}
+
+_public_ sandlock_builder_t *sandlock_sandbox_builder_fs_mount(sandlock_builder_t *b,
+                                                               const char *virtual_path,
+                                                               const char *host_path)
+{
+    return builder_mount(b, virtual_path, host_path, "");
+}
+
+_public_ sandlock_builder_t *sandlock_sandbox_builder_fs_mount_ro(sandlock_builder_t *b,
+                                                                  const char *virtual_path,
+                                                                  const char *host_path)
+{
+    return builder_mount(b, virtual_path, host_path, ":ro");
+}
 
 _public_ sandlock_builder_t *sandlock_sandbox_builder_env_var(sandlock_builder_t *b,
                                                               const char *key, const char *value)

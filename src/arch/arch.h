@@ -125,6 +125,7 @@ int arch_regs_set(pid_t tid, const struct arch_regs *regs);
 uint64_t arch_regs_pc(const struct arch_regs *r);
 void arch_regs_set_pc(struct arch_regs *r, uint64_t pc);
 uint64_t arch_regs_sp(const struct arch_regs *r);
+void arch_regs_set_sp(struct arch_regs *r, uint64_t sp);
 uint64_t arch_regs_result(const struct arch_regs *r);
 void arch_regs_set_result(struct arch_regs *r, uint64_t v);
 uint64_t arch_regs_arg(const struct arch_regs *r, unsigned i);
@@ -134,7 +135,10 @@ void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v);
  * restart: set the result afterwards. */
 int arch_regs_number(pid_t tid, const struct arch_regs *r, int64_t *ret_nr);
 int arch_regs_set_number(pid_t tid, struct arch_regs *r, int64_t nr);
+/* For a task that is in no call and whose pc is on a call instruction: which call that will be. */
+void arch_regs_set_call(struct arch_regs *r, uint64_t nr);
 extern const unsigned arch_syscall_insn_len; /* 2 on x86_64, 4 on aarch64 */
+extern const uint8_t arch_syscall_insn[4];
 
 /* vDSO symbol names (C-01), NULL where the machine has none. */
 struct arch_vdso_names {

@@ -12,6 +12,7 @@
 #include "fs/deny.h"
 #include "fs/exec_guard.h"
 #include "fs/fs.h"
+#include "fs/view.h"
 
 #define EXEC_CHECK 0x10000u /* AT_EXECVE_CHECK, 6.14 */
 #define EXEC_MAPS_MAX 16384
@@ -101,6 +102,12 @@ static int exec_check(const struct request *r, pid_t pid, void *arg)
     return -EACCES;
 }
 
+bool fs_deny_exec_denied(const struct request *r, pid_t pid, const char *path)
+{
+    return supervisor_state(r->sup, &fs_deny_feature) &&
+           exec_check(r, pid, (void *)(uintptr_t)path) < 0;
+}
+
 struct verdict behalf_exec(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
@@ -114,6 +121,8 @@ struct verdict behalf_exec(struct request *r)
     e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), walk, JUDGE_LOOK, &t);
     if (e < 0)
         return verdict_errno(e);
+    if (supervisor_plan(r->sup)->root)
+        return view_exec(r, &t.at, t.path);
     if (supervisor_state(r->sup, &fs_deny_feature))
         return exec_guard_run(r, exec_check, t.path);
     return verdict_continue("Landlock checks what is executed at its real place, and refuses the "

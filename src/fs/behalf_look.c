@@ -16,6 +16,7 @@
 #include "fs/behalf.h"
 #include "fs/ids.h"
 #include "fs/procfs.h"
+#include "fs/view.h"
 #include "fs/virtual.h"
 
 #define LOOK_STAT_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | 0x6000u)
@@ -124,7 +125,11 @@ struct verdict behalf_access(struct request *r)
                      &t);
     if (e < 0)
         return verdict_errno(e);
-    return verdict_result(sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS)));
+    e = sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS));
+    if (e == 0 && (mode & W_OK) && (S_ISREG(t.at.id.mode) || S_ISDIR(t.at.id.mode)) &&
+        view_is_read_only(r, &t.at))
+        e = -EROFS;
+    return verdict_result(e);
 }
 
 /* What the caller would read from the links of procfs that are made for whoever reads them. */
@@ -147,6 +152,33 @@ static ssize_t look_self_link(const struct request *r, const struct target *t, c
     return n;
 }
 
+/* In a tree of the command's own the links of /proc/<pid> must not tell the host's names. -ENODATA: this is
+ * no such link. */
+static ssize_t look_inside_link(const struct request *r, const struct target *t, char *buf,
+                                size_t size)
+{
+    const struct root *root = supervisor_plan(r->sup)->root;
+    struct procfs_place place;
+    ssize_t n, shown;
+    int fd;
+
+    if (!root || !t->at.on_proc || procfs_place(t->at.fd, &t->at.id, &place) < 0 || !place.pid)
+        return -ENODATA;
+    n = readlinkat(t->at.fd, "", buf, size);
+    if (n < 0)
+        return -errno;
+    if (n == 0 || buf[0] != '/')
+        return n; /* pipe:[N] and the like */
+    fd = view_proc_link(r, t->at.parent_fd, t->at.name);
+    if (fd == -ENODATA)
+        fd = sys_open_path(t->at.parent_fd, t->at.name, 0);
+    if (fd < 0)
+        return fd;
+    shown = view_show(root, fd, buf, size);
+    util_close(fd);
+    return shown;
+}
+
 struct verdict behalf_readlink(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
@@ -166,7 +198,9 @@ struct verdict behalf_readlink(struct request *r)
     if (!S_ISLNK(t.at.id.mode))
         return verdict_errno(t.path[0] ? EINVAL : ENOENT);
     n = look_self_link(r, &t, buf, sizeof(buf));
-    if (n == -ENOENT) {
+    if (n == -ENOENT)
+        n = look_inside_link(r, &t, buf, sizeof(buf));
+    if (n == -ENODATA) {
         n = readlinkat(t.at.fd, "", buf, sizeof(buf));
         n = n < 0 ? -errno : n;
     }
@@ -185,6 +219,8 @@ struct verdict behalf_statfs(struct request *r)
 
     if (e == 0)
         e = sys_statfs_fd(t.at.fd, out);
+    if (e == 0 && view_is_read_only(r, &t.at))
+        sys_statfs_set_read_only(out);
     if (e == 0)
         e = request_write(r, call_addr(&r->call, 1), out, sizeof(out));
     return verdict_result(e);
@@ -309,6 +345,8 @@ struct verdict behalf_chdir(struct request *r)
 
     if (e < 0)
         return verdict_errno(e);
+    if (supervisor_plan(r->sup)->root)
+        return view_chdir(r, t.at.fd);
     return verdict_continue("a working directory gives no access: each later path is resolved from "
                             "/proc/<tid>/cwd and judged on the object it leads to");
 }

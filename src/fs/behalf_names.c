@@ -18,6 +18,7 @@
 #include "fs/behalf.h"
 #include "fs/deny.h"
 #include "fs/fs.h"
+#include "fs/view.h"
 
 static struct verdict names_result(int r)
 {
@@ -26,7 +27,7 @@ static struct verdict names_result(int r)
 
 /* Resolves a name about to be created; an object that is already there is judged, so that a denied
  * one says EACCES and any other lets the kernel say EEXIST. */
-static int names_new(struct request *r, unsigned dirfd_arg, struct target *t,
+static int names_new(struct request *r, unsigned dirfd_arg, bool dir, struct target *t,
                      char name[ENTRY_NAME_MAX])
 {
     int e = target_resolve(r, call_int(&r->call, dirfd_arg), call_addr(&r->call, dirfd_arg + 1),
@@ -36,6 +37,10 @@ static int names_new(struct request *r, unsigned dirfd_arg, struct target *t,
         e = behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
     if (e == 0)
         e = behalf_judge_name(r, &t->at, t->path);
+    if (e == 0 && t->at.mounted)
+        e = -EEXIST; /* beneath the mount the name may be free */
+    if (e == 0 && t->at.fd < 0)
+        e = t->at.trailing_slash && !dir ? -ENOENT : view_writable(r, &t->at, t->path);
     return e < 0 ? e : target_entry(t, name);
 }
 
@@ -63,6 +68,8 @@ struct verdict behalf_unlink(struct request *r)
     e = target_resolve(r, call_int(&r->call, 0), call_addr(&r->call, 1), WALK_PARENT, &t);
     if (e == 0)
         e = behalf_judge_remove(r, &t.at, t.path);
+    if (e == 0)
+        e = view_removable(r, &t.at, flags & AT_REMOVEDIR, t.path);
     if (e < 0)
         return verdict_errno(e);
     dir_fd = target_entry(&t, name);
@@ -73,7 +80,7 @@ struct verdict behalf_mkdir(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     char name[ENTRY_NAME_MAX];
-    int e, dir_fd = names_new(r, 0, &t, name);
+    int e, dir_fd = names_new(r, 0, true, &t, name);
 
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
@@ -95,7 +102,7 @@ struct verdict behalf_mknod(struct request *r)
     if (type && type != S_IFREG && type != S_IFCHR && type != S_IFBLK && type != S_IFIFO &&
         type != S_IFSOCK)
         return verdict_errno(EINVAL);
-    dir_fd = names_new(r, 0, &t, name);
+    dir_fd = names_new(r, 0, false, &t, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     e = behalf_umask(r);
@@ -114,7 +121,7 @@ struct verdict behalf_symlink(struct request *r)
 
     if (n <= 0)
         return verdict_errno(n < 0 ? (int)n : -ENOENT);
-    dir_fd = names_new(r, 1, &t, name);
+    dir_fd = names_new(r, 1, false, &t, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     return names_result(symlinkat(text, dir_fd, name));
@@ -135,12 +142,51 @@ struct verdict behalf_link(struct request *r)
                      JUDGE_OPEN, &from);
     if (e < 0)
         return verdict_errno(e);
-    dir_fd = names_new(r, 2, &to, name);
+    dir_fd = names_new(r, 2, false, &to, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
+    e = to.at.fd >= 0 ? -EEXIST : view_same_mount(r, &from.at, &to.at, true);
+    if (e == 0)
+        e = view_writable(r, &from.at, from.path);
+    /* Landlock would say EXDEV. */
+    if (e == 0 && S_ISDIR(from.at.id.mode))
+        e = -EPERM;
+    if (e < 0)
+        return verdict_errno(e);
     /* The very object that was judged, whatever its name leads to now; a link stays a link. */
     fd_path(from.at.fd, path);
     return names_result(linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW));
+}
+
+/* What only a tree of the command's own refuses, in the kernel's order. 1: there is nothing to do. */
+static int names_rename_view(struct request *r, const struct target *from, const struct target *to,
+                             uint32_t flags)
+{
+    int e = view_same_mount(r, &from->at, &to->at, false);
+
+    if (e < 0 || !supervisor_plan(r->sup)->root)
+        return e;
+    if (from->at.dots[0] || (to->at.dots[0] && !(flags & RENAME_NOREPLACE)))
+        return -EBUSY;
+    if (to->at.dots[0])
+        return -EEXIST;
+    e = view_writable(r, &from->at, from->path);
+    if (e < 0 || from->at.fd < 0)
+        return e;
+    if ((flags & RENAME_NOREPLACE) && to->at.fd >= 0)
+        return -EEXIST;
+    if ((flags & RENAME_EXCHANGE) && to->at.fd < 0)
+        return -ENOENT;
+    if ((from->at.trailing_slash && !S_ISDIR(from->at.id.mode)) ||
+        (to->at.trailing_slash && to->at.fd >= 0 && !S_ISDIR(to->at.id.mode)))
+        return -ENOTDIR;
+    if (from->at.mounted && to->at.mounted && sys_ident_same(&from->at.id, &to->at.id))
+        return 1;
+    if (!(flags & RENAME_EXCHANGE) && to->at.fd >= 0 && (from->at.mounted || to->at.mounted) &&
+        S_ISDIR(from->at.id.mode) != S_ISDIR(to->at.id.mode))
+        return S_ISDIR(from->at.id.mode) ? -ENOTDIR : -EISDIR;
+    e = view_movable(r, &from->at);
+    return e < 0 ? e : view_movable(r, &to->at);
 }
 
 struct verdict behalf_rename(struct request *r)
@@ -161,6 +207,9 @@ struct verdict behalf_rename(struct request *r)
     to_fd = names_moved(r, 2, &to, new);
     if (to_fd < 0)
         return verdict_errno(to_fd);
+    e = names_rename_view(r, &from, &to, flags);
+    if (e != 0)
+        return verdict_result(e < 0 ? e : 0);
     moves = d && ((from.at.fd >= 0 && S_ISDIR(from.at.id.mode)) ||
                   (to.at.fd >= 0 && S_ISDIR(to.at.id.mode)));
     if (moves)
@@ -181,6 +230,8 @@ struct verdict behalf_truncate(struct request *r)
     if (length < 0)
         return verdict_errno(EINVAL);
     e = target_judge(r, AT_FDCWD, call_addr(&r->call, 0), WALK_FOLLOW, JUDGE_OPEN, &t);
+    if (e == 0)
+        e = view_writable(r, &t.at, t.path);
     if (e < 0)
         return verdict_errno(e);
     /* The caller's limit, not ours (PR-12); the signal that goes with it is left out. */

@@ -13,7 +13,9 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "fs/view.h"
 #include "fs/virtual.h"
+#include "plan/root.h"
 
 #define OPEN_TRIES 8
 #define OPEN_HOW_MIN 24   /* OPEN_HOW_SIZE_VER0 */
@@ -155,6 +157,14 @@ static struct verdict open_object(const struct request *r, const struct open_cal
     return open_verdict(fd, c->flags);
 }
 
+/* PR-10: what of an open changes an existing object, or lets change it. */
+static bool open_writes(const struct sys_ident *id, uint64_t flags)
+{
+    if (S_ISCHR(id->mode) || S_ISBLK(id->mode) || S_ISFIFO(id->mode) || S_ISSOCK(id->mode))
+        return false; /* a read-only file system says nothing about what is behind them */
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC) || OPEN_IS_TMPFILE(flags);
+}
+
 /* ---- creating ---- */
 
 static bool open_protects(const char *file, _Atomic int *cache)
@@ -212,7 +222,8 @@ static struct verdict open_existing(const struct request *r, const struct open_c
         if (e < 0)
             return verdict_errno(e);
     }
-    return open_object(r, c, t);
+    e = open_writes(&t->at.id, c->flags) ? view_writable(r, &t->at, t->path) : 0;
+    return e < 0 ? verdict_errno(e) : open_object(r, c, t);
 }
 
 /* The name was judged and is free: made in its directory, never through a link. -EEXIST when somebody
@@ -223,6 +234,8 @@ static int open_new(const struct request *r, const struct open_call *c, const st
     uint64_t flags = c->flags | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
     int e = behalf_judge_name(r, &t->at, t->path);
 
+    if (e == 0)
+        e = view_writable(r, &t->at, t->path);
     if (e < 0)
         return e;
     e = behalf_umask(r);
@@ -237,11 +250,15 @@ static struct verdict open_create(const struct request *r, const struct open_cal
     unsigned walk = WALK_PARENT;
     int e;
 
-    if (!(c->flags & (O_NOFOLLOW | O_EXCL)))
-        walk |= WALK_FOLLOW;
     e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
+    /* A final slash is refused before a link there is looked at. */
+    if (e == 0 && !(c->flags & (O_NOFOLLOW | O_EXCL)) && !t.at.trailing_slash && t.at.fd >= 0 &&
+        S_ISLNK(t.at.id.mode)) {
+        walk |= WALK_FOLLOW;
+        e = target_again(r, c->dirfd, walk, &t);
+    }
     for (int i = 0; e == 0 && i < OPEN_TRIES; i++) {
-        if (t.at.trailing_slash)
+        if (t.at.trailing_slash && !t.at.dots[0])
             return verdict_errno(EISDIR);
         if (t.at.fd >= 0)
             return open_existing(r, c, &t);
@@ -257,10 +274,27 @@ static struct verdict open_create(const struct request *r, const struct open_cal
 
 /* The kernel walks with the caller's restrictions. Ordinary links of procfs then mean the
  * supervisor: the judge refuses what they lead to, nothing is opened by mistake. */
+/* Where the kernel's walk begins and what keeps it there. In a tree of the command's own "/" is its root,
+ * and what does not say how far up it may go stays beneath the directory it starts from. */
+static int open_restricted_start(const struct request *r, const struct open_call *c,
+                                 const char *path, uint64_t *ret_resolve)
+{
+    const struct root *root = supervisor_plan(r->sup)->root;
+
+    *ret_resolve = c->resolve | RESOLVE_NO_MAGICLINKS;
+    if (root && !(c->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT))) {
+        *ret_resolve |= *path == '/' ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
+        if (*path == '/')
+            return fcntl(root->fd, F_DUPFD_CLOEXEC, 0);
+    }
+    return request_fd_path(r, c->dirfd);
+}
+
 static int open_restricted(const struct request *r, const struct open_call *c, struct target *t)
 {
     _cleanup_close_ int base_fd = -1;
-    uint64_t flags = O_PATH | O_CLOEXEC | (c->flags & (O_NOFOLLOW | O_DIRECTORY));
+    uint64_t flags = O_PATH | O_CLOEXEC | (c->flags & (O_NOFOLLOW | O_DIRECTORY)), resolve;
+    const struct root *root = supervisor_plan(r->sup)->root;
     ssize_t n;
     int e;
 
@@ -272,14 +306,14 @@ static int open_restricted(const struct request *r, const struct open_call *c, s
         return -EAGAIN; /* always allowed to say so: the caller asks again without */
     if ((c->flags & O_CREAT) && t->path[n - 1] == '/')
         return -EISDIR;
-    base_fd = request_fd_path(r, c->dirfd);
+    base_fd = open_restricted_start(r, c, t->path, &resolve);
     if (base_fd < 0 && (t->path[0] != '/' || (c->resolve & RESOLVE_IN_ROOT))) {
         e = base_fd;
         base_fd = -1;
         return e;
     }
     for (int i = 0; i < OPEN_TRIES; i++) {
-        e = sys_openat2(base_fd, t->path, flags, 0, c->resolve | RESOLVE_NO_MAGICLINKS);
+        e = sys_openat2(base_fd, t->path, flags, 0, resolve);
         if (e != -EAGAIN)
             break;
     }
@@ -287,6 +321,8 @@ static int open_restricted(const struct request *r, const struct open_call *c, s
         return e;
     t->at.fd = e;
     e = sys_identify(t->at.fd, &t->at.id);
+    if (e == 0 && root && root_is_hidden(root, &t->at.id))
+        e = -ENOENT;
     if (e < 0)
         return e;
     t->at.on_proc = sys_fs_magic(t->at.fd) == 0x9fa0; /* PROC_SUPER_MAGIC */
@@ -302,6 +338,7 @@ static int open_restricted_parent(const struct request *r, const struct open_cal
     const char *name = slash ? slash + 1 : t->path;
     char dir[PATH_MAX];
     size_t n = slash ? (size_t)(slash - t->path) + 1 : 0;
+    uint64_t resolve;
     int fd;
 
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
@@ -310,9 +347,8 @@ static int open_restricted_parent(const struct request *r, const struct open_cal
         return -ENAMETOOLONG;
     memcpy(dir, t->path, n);
     memcpy(dir + n, ".", 2);
-    base_fd = request_fd_path(r, c->dirfd);
-    fd = sys_openat2(base_fd, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
-                     c->resolve | RESOLVE_NO_MAGICLINKS);
+    base_fd = open_restricted_start(r, c, t->path, &resolve);
+    fd = sys_openat2(base_fd, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, resolve);
     if (base_fd < 0)
         base_fd = -1;
     if (fd < 0)
@@ -367,6 +403,10 @@ static struct verdict open_path_only(const struct request *r, const struct open_
     }
     if (e < 0)
         return verdict_errno(e);
+    if ((c->flags & O_DIRECTORY) && !S_ISDIR(t.at.id.mode))
+        return verdict_errno(ENOTDIR);
+    if (supervisor_plan(r->sup)->root)
+        return view_open_path(r, t.at.fd, c->flags & O_CLOEXEC);
     /* Cannot be injected: the kernel answers EBADF to ADDFD of such a descriptor (PR-14). */
     return verdict_continue("an O_PATH descriptor gives no access: re-open, exec, link, *at and "
                             "/proc/self/fd uses of it are notified and judged on the object");

@@ -9,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "policy/policy.h"
+
 #define DENY_MAX 1024
 
 int deny_open_dir(struct deny_entry *e, const char *path, size_t *ret_off)
@@ -55,29 +57,6 @@ static int deny_open_object(struct deny_entry *e, const char *path)
     return e->obj_fd < 0 ? e->obj_fd : sys_identify(e->obj_fd, &e->id);
 }
 
-/* Drops repeated and final slashes and "." components: nothing that could change the meaning. */
-static void deny_squeeze(char *path)
-{
-    char *to = path;
-
-    for (const char *p = path; *p;) {
-        while (*p == '/')
-            p++;
-        if (!*p)
-            break;
-        size_t n = strcspn(p, "/");
-        if (n != 1 || p[0] != '.') {
-            *to++ = '/';
-            memmove(to, p, n);
-            to += n;
-        }
-        p += n;
-    }
-    if (to == path)
-        *to++ = '/';
-    *to = '\0';
-}
-
 static int deny_entry_init(struct deny_entry *e, const char *given)
 {
     char *path = e->path = strdup(given);
@@ -86,7 +65,7 @@ static int deny_entry_init(struct deny_entry *e, const char *given)
 
     if (!path)
         return -ENOMEM;
-    deny_squeeze(path);
+    path_squeeze(path);
     r = deny_open_object(e, path);
     if (r < 0)
         return r;

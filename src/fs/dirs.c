@@ -19,6 +19,7 @@
 #include "fs/fs.h"
 #include "fs/listing.h"
 #include "fs/resolve.h"
+#include "fs/view.h"
 #include "plan/kernel.h"
 #include "policy/policy.h"
 
@@ -43,6 +44,7 @@ struct dirs_call {
     struct dirs *d;
     int fd;            /* duplicate of the caller's */
     uint8_t *scan_buf; /* LISTING_MAX bytes */
+    struct sys_ident id;
     struct dirs_read read;
 };
 
@@ -62,19 +64,27 @@ static int dirs_take(const struct dirs_call *c, struct dirs_scan *scan, bool hid
     return r;
 }
 
+/* The file system's records, and what a tree of the command's own shows besides. */
 static int dirs_read_all(const struct dirs_call *c, int fd, bool hide, struct dirs_scan *scan)
 {
-    for (;;) {
-        ssize_t n = sys_getdents64(fd, c->scan_buf, LISTING_MAX);
-        int e = n > 0 ? dirs_take(c, scan, hide, c->scan_buf, (size_t)n) : (int)n;
+    uint8_t *buf = c->scan_buf;
+    ssize_t n = view_list_made(c->r, &c->id, fd, buf, LISTING_MAX);
 
-        if (n <= 0 || e < 0)
+    if (n != -ENODATA)
+        return n < 0 ? (int)n : dirs_take(c, scan, false, buf, (size_t)n);
+    while ((n = sys_getdents64(fd, buf, LISTING_MAX)) > 0) {
+        int e = dirs_take(c, scan, hide, buf, (size_t)n);
+
+        if (e < 0)
             return e;
         if (fd == c->fd && scan->total > DIRS_OWN_MAX)
             return -EOVERFLOW;
         if (!request_alive(c->r))
             return -ESRCH;
     }
+    if (n < 0)
+        return (int)n;
+    return dirs_take(c, scan, false, buf, view_list(c->r, &c->id, 0, buf, 0, LISTING_MAX));
 }
 
 /* For a directory that may not be opened again: inherited and not granted, or closed by its mode since. */
@@ -95,7 +105,8 @@ static int dirs_make(const struct dirs_call *c, const char *after, struct dirs_w
 {
     _cleanup_dirs_scan_ struct dirs_scan scan;
     _cleanup_close_ int scan_fd = -1;
-    int hide = c->d->hide ? listing_is_proc_root(c->fd) : 0, e;
+    struct sys_ident id;
+    int hide = c->d->hide ? listing_is_proc_root(c->fd, &id) : 0, e;
 
     if (hide < 0)
         return hide;
@@ -195,17 +206,16 @@ static void dirs_buffers_give(struct dirs *d, uint8_t *buffers)
 
 static int dirs_identify(struct dirs_call *c)
 {
-    struct sys_ident id;
     int e, flags = fcntl(c->fd, F_GETFL);
 
     if (flags < 0 || (flags & O_PATH))
         return -EBADF;
-    e = sys_identify(c->fd, &id);
+    e = sys_identify(c->fd, &c->id);
     if (e < 0)
         return e;
-    c->read.dev = id.dev;
-    c->read.ino = id.ino;
-    return S_ISDIR(id.mode) ? 0 : -ENOTDIR;
+    c->read.dev = c->id.dev;
+    c->read.ino = c->id.ino;
+    return S_ISDIR(c->id.mode) ? 0 : -ENOTDIR;
 }
 
 static struct verdict dirs_getdents(struct request *r)

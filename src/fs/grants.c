@@ -6,12 +6,14 @@
 #include "fs/grants.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
 #include "fs/place.h"
+#include "plan/root.h"
 
 struct grant {
     dev_t dev;
@@ -51,24 +53,20 @@ static int grants_lookup(const struct grants *g, const struct sys_ident *id)
     return found ? found->bits : 0;
 }
 
-static int grants_add(struct grants *g, const struct fs_grant *grant, int bits, const char *flag,
-                      struct error *err)
+static int grants_add(const struct root_grant *grant, void *arg, struct error *err)
 {
+    struct grants *g = arg;
     struct sys_ident id;
-    int e, fd = sys_open_path(AT_FDCWD, grant->path, 0);
+    int fd = -1, e = sys_identify(grant->fd, &id);
 
-    if (fd < 0)
-        return grant->optional && (fd == -ENOENT || fd == -ENOTDIR)
-                   ? 0
-                   : error_set(err, ERROR_SETUP, fd, flag, "%s: %s", grant->path, error_text(fd));
-    e = sys_identify(fd, &id);
-    if (e < 0) {
-        util_close(fd);
-        return error_set(err, ERROR_SETUP, e, flag, "%s: %s", grant->path, error_text(e));
-    }
-    if (g->n >= GRANTS_MAX_KEPT)
-        fd = util_close(fd);
-    g->v[g->n++] = (struct grant){.dev = id.dev, .ino = id.ino, .bits = bits, .fd = fd};
+    if (e < 0)
+        return error_set(err, ERROR_SETUP, e, grant->flag, "%s: %s", grant->path, error_text(e));
+    if (g->n < GRANTS_MAX_KEPT)
+        fd = fcntl(grant->fd, F_DUPFD_CLOEXEC, 0);
+    g->v[g->n++] = (struct grant){.dev = id.dev,
+                                  .ino = id.ino,
+                                  .bits = GRANT_READ | (grant->write ? GRANT_WRITE : 0),
+                                  .fd = fd < 0 ? -1 : fd};
     return 0;
 }
 
@@ -91,16 +89,21 @@ static void grants_merge(struct grants *g)
 
 int grants_new(const struct policy *p, struct grants **ret, struct error *err)
 {
-    struct grants *g = malloc(sizeof(*g) + (p->fs_read.n + p->fs_write.n) * sizeof(g->v[0]));
-    int e = 0;
+    struct grants *g = NULL;
+    struct root *root;
+    int e = root_new(p, &root, err);
 
-    if (!g)
+    if (e < 0)
+        return e;
+    g = malloc(sizeof(*g) +
+               (p->fs_read.n + p->fs_write.n + (root ? root->n : 0)) * sizeof(g->v[0]));
+    if (!g) {
+        root_free(root);
         return error_set(err, ERROR_SETUP, -ENOMEM, "grants", "out of memory");
+    }
     g->n = 0;
-    for (size_t i = 0; e == 0 && i < p->fs_read.n; i++)
-        e = grants_add(g, &p->fs_read.v[i], GRANT_READ, "--fs-read", err);
-    for (size_t i = 0; e == 0 && i < p->fs_write.n; i++)
-        e = grants_add(g, &p->fs_write.v[i], GRANT_READ | GRANT_WRITE, "--fs-write", err);
+    e = root_each_grant(root, p, grants_add, g, err);
+    root_free(root);
     if (e < 0) {
         grants_free(g);
         return e;

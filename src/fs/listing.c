@@ -45,19 +45,18 @@ void listing_to_legacy(uint8_t *buf, size_t n)
     }
 }
 
-int listing_is_proc_root(int fd)
+int listing_is_proc_root(int fd, struct sys_ident *ret_id)
 {
     struct procfs_place place;
-    struct sys_ident id;
-    int e = sys_identify(fd, &id);
+    int e = sys_identify(fd, ret_id);
 
     if (e < 0)
         return e;
-    if (!S_ISDIR(id.mode))
+    if (!S_ISDIR(ret_id->mode))
         return -ENOTDIR;
-    if (!procfs_is(fd, &id))
+    if (!procfs_is(fd, ret_id))
         return 0;
-    e = procfs_place(fd, &id, &place);
+    e = procfs_place(fd, ret_id, &place);
     return e < 0 ? e : !*place.rest;
 }
 

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "supervisor/supervisor.h"
+#include "sys/fs.h"
 
 /* What is answered to one call at most; more than any C library asks for. */
 #define LISTING_MAX 65536u
@@ -29,7 +30,7 @@ struct listing_record *listing_next(uint8_t *buf, size_t n, size_t *off);
 bool listing_hides(const struct request *r, const char *name);
 /* Into the old layout in the same space: name one byte earlier, type at the end. */
 void listing_to_legacy(uint8_t *buf, size_t n);
-/* 1: the root of a procfs, 0: another directory, or -ENOTDIR, -errno. */
-int listing_is_proc_root(int fd);
+/* 1: the root of a procfs, 0: another directory, or -ENOTDIR, -errno. Fills *ret_id. */
+int listing_is_proc_root(int fd, struct sys_ident *ret_id);
 /* Writes n bytes of records to the caller's buffer in the layout of its call: 0 or -EFAULT. */
 int listing_write(const struct request *r, uint8_t *buf, size_t n);

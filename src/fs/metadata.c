@@ -16,6 +16,8 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/ids.h"
+#include "fs/view.h"
+#include "policy/policy.h"
 
 /* linux/magic.h calls these by other names, or not at all. */
 #define METADATA_PIPEFS 0x50495045u
@@ -66,6 +68,8 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
     if (metadata_is_anonymous(t->at.fd))
         return 0;
     e = behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
+    if (e == 0)
+        e = view_writable(r, &t->at, t->path);
     if (e < 0)
         return e;
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
@@ -231,7 +235,7 @@ static struct verdict metadata_times(struct request *r)
 static bool metadata_wanted(const struct policy *p, const struct kernel *k)
 {
     (void)k;
-    return p->fs_write.n > 0;
+    return policy_has_write(p);
 }
 
 static int metadata_start(struct supervisor *s, void **ret_state, struct error *err)

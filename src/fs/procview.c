@@ -117,26 +117,41 @@ bool procview_can_list(const struct procview *v)
 
 /* ---- the feature ---- */
 
-static bool procview_grant_meets(const struct fs_grant *g)
+static bool procview_path_meets(const char *given)
 {
     char path[PATH_MAX];
     struct statfs fs;
 
-    if (!realpath(g->path, path))
-        return procview_beneath(g->path, "/proc") || strcmp(g->path, "/") == 0;
+    if (!realpath(given, path))
+        return procview_beneath(given, "/proc") || strcmp(given, "/") == 0;
     if (strcmp(path, "/") == 0 || procview_beneath(path, "/proc"))
         return true;
     return statfs(path, &fs) == 0 && (unsigned long)fs.f_type == PROC_SUPER_MAGIC;
 }
 
+/* In another root /proc is where it is expected, whatever the host's tree has at the path. */
+static bool procview_grant_meets(const struct policy *p, const struct fs_grant *g)
+{
+    _cleanup_free_ char *path = p->chroot ? strdup(g->path) : NULL;
+
+    if (!path)
+        return procview_path_meets(g->path);
+    path_squeeze(path);
+    return procview_beneath(path, "/proc") || strcmp(path, "/") == 0 || strstr(path, "/..");
+}
+
 bool fs_grants_proc(const struct policy *p)
 {
+    for (size_t i = 0; i < p->fs_mount.n; i++) {
+        if (procview_path_meets(p->fs_mount.v[i].source))
+            return true;
+    }
     for (size_t i = 0; i < p->fs_read.n; i++) {
-        if (procview_grant_meets(&p->fs_read.v[i]))
+        if (procview_grant_meets(p, &p->fs_read.v[i]))
             return true;
     }
     for (size_t i = 0; i < p->fs_write.n; i++) {
-        if (procview_grant_meets(&p->fs_write.v[i]))
+        if (procview_grant_meets(p, &p->fs_write.v[i]))
             return true;
     }
     return false;

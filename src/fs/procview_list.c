@@ -11,6 +11,10 @@
 #include "fs/fs.h"
 #include "fs/listing.h"
 #include "fs/procview.h"
+#include "fs/view.h"
+
+#define LIST_MORE_MAX 8192u /* mount points in one directory */
+#define LIST_LEAST 280u     /* the longest record */
 
 /* Removes hidden records in place; returns the new length. */
 static size_t list_filter(const struct request *r, uint8_t *buf, size_t n)
@@ -60,6 +64,30 @@ static ssize_t list_read(const struct request *r, int fd, bool filter, uint8_t *
     }
 }
 
+/* The records that this directory has besides the file system's: with the first of those, so that they
+ * come again after a rewind. */
+static ssize_t list_read_all(const struct request *r, int fd, const struct sys_ident *id,
+                             bool filter, off_t before, uint8_t *buf, size_t size)
+{
+    uint8_t more[LIST_MORE_MAX];
+    struct listing_record *e;
+    int64_t last = 0;
+    size_t extra;
+    ssize_t n = view_list_made(r, id, fd, buf, size);
+
+    if (n != -ENODATA)
+        return n;
+    extra = before == 0 ? view_list(r, id, 0, more, 0, sizeof(more)) : 0;
+    if (extra + LIST_LEAST > size)
+        extra = 0; /* a buffer for one record at a time */
+    n = list_read(r, fd, filter, buf, size - extra);
+    if (n <= 0 || !extra)
+        return n;
+    for (size_t at = 0; (e = listing_next(buf, (size_t)n, &at));)
+        last = e->off;
+    return (ssize_t)view_list(r, id, last, buf, (size_t)n, size);
+}
+
 /* Delivers what was read; when that fails, nothing was. */
 static struct verdict list_answer(const struct request *r, int fd, off_t before, uint8_t *buf,
                                   ssize_t n)
@@ -83,9 +111,10 @@ struct verdict procview_getdents(struct request *r)
     _cleanup_free_ uint8_t *buf = NULL;
     size_t size = MIN(call_u32(&r->call, 2), LISTING_MAX);
     int got = request_fd(r, call_int(&r->call, 0)), root;
+    struct sys_ident id;
     off_t before;
 
-    if (got == -EPERM && !procview_can_list(v))
+    if (got == -EPERM && v && !procview_can_list(v))
         return verdict_continue(
             "no descriptor of the root of a procfs can be had here: its open is "
             "refused on systems that refuse pidfd_getfd (procview_judge)");
@@ -93,12 +122,12 @@ struct verdict procview_getdents(struct request *r)
         return verdict_errno(got); /* also EPERM for a program that may not be looked into: it can
                                       have inherited the root of a procfs */
     fd = got;
-    root = listing_is_proc_root(fd);
+    root = listing_is_proc_root(fd, &id);
     if (root < 0)
         return verdict_errno(root);
     buf = malloc(size ? size : 1);
     if (!buf)
         return verdict_errno(ENOMEM);
     before = lseek(fd, 0, SEEK_CUR);
-    return list_answer(r, fd, before, buf, list_read(r, fd, root, buf, size));
+    return list_answer(r, fd, before, buf, list_read_all(r, fd, &id, root, before, buf, size));
 }

@@ -13,6 +13,8 @@
 
 #include "fs/procfs.h"
 #include "fs/walk.h"
+#include "plan/plan.h"
+#include "plan/root.h"
 
 void resolved_fini(struct resolved *r)
 {
@@ -113,22 +115,32 @@ static int resolve_self(const struct request *r, int dirfd, unsigned flags, stru
     return 0;
 }
 
-/* The kernel's walk. False when its answer may be about the supervisor instead of the task: then
- * nothing was decided. Ordinary links of procfs ("self") are evaluated for us, and every path that
+/* The kernel's walk. False when its answer may be about the supervisor instead of the task, or about
+ * what a mount of ours hides: then nothing was decided. In a tree of our own it never leaves the root,
+ * or the directory it starts from: what lies above is walked by hand. Ordinary links of procfs ("self") are evaluated for us, and every path that
  * starts there ends on procfs, in an error, or outside by "..", where both agree. */
-static bool resolve_fast(int base_fd, const char *path, unsigned flags, struct resolved *ret)
+static bool resolve_fast(const struct root *root, int base_fd, const char *path, unsigned flags,
+                         struct resolved *ret)
 {
-    uint64_t how = O_PATH | O_CLOEXEC;
+    uint64_t how = O_PATH | O_CLOEXEC, resolve = RESOLVE_NO_MAGICLINKS;
     int fd;
+
+    if (root && !root->plain)
+        return false;
+    if (root)
+        resolve |= *path == '/' ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
+    if (root && *path == '/')
+        base_fd = root->fd;
 
     if (!(flags & WALK_FOLLOW))
         how |= O_NOFOLLOW;
     if (flags & WALK_DIRECTORY)
         how |= O_DIRECTORY;
-    fd = sys_openat2(base_fd, path, how, 0, RESOLVE_NO_MAGICLINKS);
+    fd = sys_openat2(base_fd, path, how, 0, resolve);
     if (fd < 0)
         return false;
-    if (sys_identify(fd, &ret->id) < 0 || procfs_is(fd, &ret->id)) {
+    if (sys_identify(fd, &ret->id) < 0 || procfs_is(fd, &ret->id) ||
+        (root && root_is_hidden(root, &ret->id))) {
         util_close(fd);
         return false;
     }
@@ -138,7 +150,8 @@ static bool resolve_fast(int base_fd, const char *path, unsigned flags, struct r
 
 /* Opens all but the last component with the kernel's walk; -1 when the complete path must be walked
  * by hand. *ret_last points at the last component within path. */
-static int resolve_parent(int base_fd, const char *path, const char **ret_last)
+static int resolve_parent(const struct root *root, int base_fd, const char *path,
+                          const char **ret_last)
 {
     _cleanup_resolved_ struct resolved dir = RESOLVED_INIT;
     char prefix[PATH_MAX];
@@ -153,7 +166,7 @@ static int resolve_parent(int base_fd, const char *path, const char **ret_last)
         return -1;
     memcpy(prefix, path, start);
     prefix[start] = '\0';
-    if (!resolve_fast(base_fd, prefix, WALK_FOLLOW | WALK_DIRECTORY, &dir))
+    if (!resolve_fast(root, base_fd, prefix, WALK_FOLLOW | WALK_DIRECTORY, &dir))
         return -1;
     *ret_last = path + start;
     return steal_fd(&dir.fd);
@@ -162,6 +175,7 @@ static int resolve_parent(int base_fd, const char *path, const char **ret_last)
 int resolve_path(const struct request *r, int dirfd, const char *path, unsigned flags,
                  struct resolved *ret)
 {
+    const struct root *root = supervisor_plan(r->sup)->root;
     _cleanup_close_ int base_fd = -1, parent_fd = -1;
     const char *last = path;
 
@@ -177,9 +191,9 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
             return e;
         }
     }
-    if (!(flags & WALK_PARENT) && resolve_fast(base_fd, path, flags, ret))
+    if (!(flags & WALK_PARENT) && resolve_fast(root, base_fd, path, flags, ret))
         return 0;
-    parent_fd = resolve_parent(base_fd, path, &last);
+    parent_fd = resolve_parent(root, base_fd, path, &last);
     return walk_path(r, parent_fd >= 0 ? parent_fd : base_fd, last, flags, ret);
 }
 

@@ -22,6 +22,7 @@ struct resolved {
               1]; /* last component within parent, "" when there is none ("/", "..", fd) */
     int fd;       /* O_PATH descriptor of the object, -1 when it does not exist */
     bool trailing_slash;
+    bool mounted;        /* it is what --fs-mount put on that name */
     bool magic;          /* reached by a /proc magic link: the object has no meaningful parent */
     char dots[3];        /* ".", ".." or "/" when that is the last component, else "" */
     bool on_proc;        /* the object lies on a procfs */

@@ -13,13 +13,18 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "fs/place.h"
 #include "fs/procfs.h"
+#include "fs/view.h"
+#include "plan/plan.h"
+#include "plan/root.h"
 
 #define WALK_MAX_LINKS 40 /* MAXSYMLINKS of the kernel */
 #define WALK_TEXT (4 * PATH_MAX)
 
 struct walk {
     const struct request *r;
+    const struct root *root; /* the command's tree, NULL: the host's */
     unsigned flags;
     int cur_fd; /* where we are: always a directory when a component is looked up */
     unsigned links;
@@ -57,6 +62,74 @@ static int walk_next(struct walk *w, struct component *ret)
     return 0;
 }
 
+static int walk_dup(int fd)
+{
+    int new_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    return new_fd < 0 ? -errno : new_fd;
+}
+
+/* The command's "/". */
+static int walk_top(const struct walk *w)
+{
+    return w->root ? walk_dup(w->root->fd) : sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
+}
+
+static int walk_is_top(int dir_fd, const struct sys_ident *id, void *arg)
+{
+    const struct root *root = arg;
+
+    (void)dir_fd;
+    return sys_ident_same(&root->id, id) || root_mount_top(root, id);
+}
+
+/* ".." in a tree of our own: the root's is the root, a mount's is the directory it is mounted in. A
+ * directory that others moved out of the tree has the root above it. */
+static int walk_up(const struct walk *w)
+{
+    const struct root_mount *m;
+    struct sys_ident id;
+    int fd, e = sys_identify_at(w->cur_fd, ".", &id); /* needs the right to search, as ".." does */
+
+    if (e < 0)
+        return e;
+    if (sys_ident_same(&w->root->id, &id))
+        return walk_dup(w->cur_fd);
+    m = root_mount_top(w->root, &id);
+    if (m)
+        return walk_dup(m->parent_fd);
+    fd = sys_open_path(w->cur_fd, "..", O_DIRECTORY);
+    if (fd < 0)
+        return fd;
+    e = place_ascend(fd, walk_is_top, (void *)(uintptr_t)w->root);
+    if (e > 0)
+        return fd;
+    util_close(fd);
+    return e < 0 ? e : walk_dup(w->root->fd);
+}
+
+/* Opens the component in cur_fd; a link stays a link. */
+static int walk_open(const struct walk *w, const char *name, bool *ret_mounted)
+{
+    const struct root_mount *m;
+    struct sys_ident id;
+    int e;
+
+    *ret_mounted = false;
+    if (w->root && strcmp(name, "..") == 0)
+        return walk_up(w);
+    if (w->root && root_has_name(w->root, name)) {
+        e = sys_identify_at(w->cur_fd, ".", &id);
+        if (e < 0)
+            return e;
+        m = root_mount_on(w->root, &id, name);
+        *ret_mounted = m;
+        if (m)
+            return walk_dup(m->fd);
+    }
+    return sys_open_path(w->cur_fd, name, O_NOFOLLOW);
+}
+
 /* Puts a link's text before what is left. A slash that ended the path is kept: it still demands a
  * directory of the link's target. */
 static int walk_splice(struct walk *w, const char *text, size_t n, const struct component *c)
@@ -72,7 +145,7 @@ static int walk_splice(struct walk *w, const char *text, size_t n, const struct 
     w->len = c->last && !c->slash ? n : n + 1 + left;
     if (text[0] == '/') {
         util_close(w->cur_fd);
-        w->cur_fd = sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
+        w->cur_fd = walk_top(w);
         if (w->cur_fd < 0)
             return w->cur_fd;
     }
@@ -130,7 +203,9 @@ static int walk_proc_link(struct walk *w, int link_fd, const struct sys_ident *i
          * to a member in between, the old process is dead and its links lead nowhere. */
         if (!supervisor_is_member(w->r->sup, place.pid))
             return -EACCES;
-        *ret_fd = sys_open_path(w->cur_fd, c->name, 0);
+        *ret_fd = view_proc_link(w->r, w->cur_fd, c->name);
+        if (*ret_fd == -ENODATA)
+            *ret_fd = sys_open_path(w->cur_fd, c->name, 0);
         return *ret_fd < 0 ? *ret_fd : 1;
     }
     if (strcmp(place.rest, "self") == 0 || strcmp(place.rest, "thread-self") == 0) {
@@ -206,11 +281,12 @@ static int walk_step(struct walk *w, struct resolved *ret)
     _cleanup_close_ int fd = -1, object_fd = -1;
     struct component c;
     struct sys_ident id = {0};
+    bool mounted;
     int e = walk_next(w, &c);
 
     if (e < 0)
         return e;
-    fd = sys_open_path(w->cur_fd, c.name[0] ? c.name : ".", O_NOFOLLOW);
+    fd = walk_open(w, c.name[0] ? c.name : ".", &mounted);
     if (fd < 0) {
         e = fd;
         fd = -1;
@@ -234,6 +310,7 @@ static int walk_step(struct walk *w, struct resolved *ret)
         fd = steal_fd(&object_fd);
         ret->magic = c.last;
     }
+    ret->mounted = mounted && c.last;
     if (c.last) {
         e = walk_finish(w, &c, fd, &id, ret);
         fd = -1; /* now owned by *ret, also after a failure */
@@ -253,6 +330,7 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     int e;
 
     w.r = r;
+    w.root = supervisor_plan(r->sup)->root;
     w.flags = flags;
     w.links = 0;
     w.off = 0;
@@ -260,10 +338,9 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     if (w.len >= sizeof(w.text))
         return -ENAMETOOLONG;
     memcpy(w.text, path, w.len);
-    w.cur_fd = start_fd < 0 || *path == '/' ? sys_open_path(AT_FDCWD, "/", O_DIRECTORY)
-                                            : fcntl(start_fd, F_DUPFD_CLOEXEC, 0);
+    w.cur_fd = start_fd < 0 || *path == '/' ? walk_top(&w) : walk_dup(start_fd);
     if (w.cur_fd < 0)
-        return start_fd < 0 ? w.cur_fd : -errno;
+        return w.cur_fd;
     do {
         e = walk_step(&w, ret);
     } while (e == 0);

@@ -22,6 +22,7 @@ struct launch_block {
     int32_t *pids;
     const char *file;
     const struct policy *policy;
+    const struct root *root;
     void *map;
     size_t map_size;
     struct termios modes;
@@ -35,6 +36,8 @@ void launch_block_free(struct launch_block *b);
 
 /* Everything the child does but its streams. 0 or -errno. */
 int launch_setup_child(struct launch_block *b, const struct launch_spec *spec);
+/* In a tree of the command's own --cwd is a path inside; without it another root begins at its top. */
+int launch_setup_cwd(struct launch_block *b, const struct plan *plan, struct error *err);
 /* Pipes and /dev/null as asked for: the child's ends, -1 as inherited, -2 closed. 0 or -errno. */
 int launch_setup_stdio(const struct launch_spec *spec, struct launch *l, int child_fd[3]);
 /* Finds the terminal to hand over. */

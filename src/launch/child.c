@@ -280,8 +280,8 @@ void child_run(const struct child_setup *c)
     child_reset_signals(c);
     if (child_process_group(c) < 0 || child_attributes(c) < 0 || child_user_namespace(c) < 0)
         return;
-    if (c->cwd) {
-        long r = raw_chdir(c->cwd);
+    if (c->cwd || c->cwd_fd >= 0) {
+        long r = c->cwd_fd >= 0 ? raw_fchdir(c->cwd_fd) : raw_chdir(c->cwd);
 
         if (r < 0) {
             child_fail(c, STEP_CWD, r);

@@ -13,7 +13,9 @@
 #include <sys/stat.h>
 
 #include "launch/environment.h"
+#include "plan/root.h"
 
+#define REACH_MAX 32
 #define DEFAULT_PATH "/usr/local/bin:/usr/bin:/bin"
 
 int exec_path_candidates(const char *file, char *const *envp, struct strv *ret)
@@ -40,6 +42,18 @@ int exec_path_candidates(const char *file, char *const *envp, struct strv *ret)
             return 0;
         path += n + 1;
     }
+}
+
+/* A path by which we reach what the command calls `path`. */
+static const char *exec_reach(const struct root *root, const char *path, int *ret_fd,
+                              char buf[REACH_MAX])
+{
+    *ret_fd = -1;
+    if (!root)
+        return path;
+    *ret_fd = root_open(root, path, 0);
+    snprintf(buf, REACH_MAX, "/proc/self/fd/%d", *ret_fd);
+    return buf;
 }
 
 /* Interpreter named in a script's first line or an ELF file's PT_INTERP; "" when there is none. */
@@ -83,13 +97,23 @@ static int exec_explain_missing(const char *file, const char *tried, char *const
                      strchr(file, '/') ? "no such file" : "command not found");
 }
 
-int exec_path_explain(const struct policy *p, const char *file, const char *tried, int code,
-                      struct error *err)
+bool exec_path_exists(const struct root *root, const char *path)
 {
-    char interp[256] = "", real[PATH_MAX];
+    _cleanup_close_ int fd = -1;
+    char buf[REACH_MAX];
     struct stat st;
 
-    (void)p;
+    return stat(exec_reach(root, path, &fd, buf), &st) == 0 && !S_ISDIR(st.st_mode);
+}
+
+int exec_path_explain(const struct root *root, const char *file, const char *name, int code,
+                      struct error *err)
+{
+    char interp[256] = "", real[PATH_MAX], buf[REACH_MAX];
+    _cleanup_close_ int fd = -1;
+    const char *tried = name ? exec_reach(root, name, &fd, buf) : NULL;
+    struct stat st;
+
     if (tried)
         exec_interpreter(tried, interp, sizeof(interp));
     if (code == -ENOENT || code == -ENOTDIR)
@@ -100,8 +124,8 @@ int exec_path_explain(const struct policy *p, const char *file, const char *trie
         if (!S_ISREG(st.st_mode) || access(tried, X_OK) < 0)
             return error_set(err, ERROR_NOEXEC, code, file, "not executable (mode %04o)",
                              st.st_mode & 07777u);
-        if (!realpath(tried, real))
-            snprintf(real, sizeof(real), "%s", tried);
+        if (root || !realpath(tried, real))
+            snprintf(real, sizeof(real), "%s", name);
         if (interp[0])
             return error_set(err, ERROR_NOEXEC, code, file,
                              "no grant covers %s or its interpreter %s; add -r for the trees that "

@@ -74,6 +74,7 @@ struct child_setup {
     struct launch_maps *maps; /* the text, and the hand-over */
 
     const char *cwd;
+    int cwd_fd; /* instead of cwd: in a tree of the command's own; or -1 */
     bool drop_caps;
     int ruleset_fd; /* -1: none */
     struct sock_fprog filter;

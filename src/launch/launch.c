@@ -56,10 +56,9 @@ static long clone_anchor(struct launch_block *b)
 static const char *exec_refused(const struct launch_block *b)
 {
     size_t tried = (size_t)b->shared.exec_tried;
-    struct stat st;
 
     for (size_t i = 0; b->shared.error == -EACCES && i < b->candidates.n; i++) {
-        if (stat(b->candidates.v[i], &st) == 0 && !S_ISDIR(st.st_mode))
+        if (exec_path_exists(b->root, b->candidates.v[i]))
             return b->candidates.v[i];
     }
     return tried < b->candidates.n ? b->candidates.v[tried] : NULL;
@@ -71,7 +70,7 @@ static int launch_failed(struct launch *l, struct error *err)
     const struct launch_block *b = l->block;
 
     if (s->step == STEP_EXEC) {
-        return exec_path_explain(b->policy, b->file, exec_refused(b), s->error, err);
+        return exec_path_explain(b->root, b->file, exec_refused(b), s->error, err);
     }
     if (s->step == STEP_CWD)
         return error_set(err, ERROR_POLICY, s->error, "--cwd", "%.200s: %s", b->policy->cwd,
@@ -144,7 +143,7 @@ int launch_create(const struct launch_spec *spec, struct launch *ret, struct err
         r = launch_setup_stdio(spec, &l, child_fd);
     if (r < 0) {
         error_set(err, ERROR_SETUP, r, "standard streams", "%s", error_text(r));
-    } else {
+    } else if ((r = launch_setup_cwd(l.block, spec->plan, err)) == 0) {
         memcpy(l.block->child.stdio, child_fd, sizeof(child_fd));
         launch_setup_terminal(spec, &l);
         r = launch_anchor(spec, &l, err);

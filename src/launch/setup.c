@@ -11,6 +11,7 @@
 
 #include "launch/block.h"
 #include "launch/exec_path.h"
+#include "plan/root.h"
 #include "sys/raw_calls.h"
 
 #define ANCHOR_STACK (32 * 1024)
@@ -38,6 +39,7 @@ struct launch_block *launch_block_new(void)
     b->map_size = size;
     b->anchor.child_stack_top = b;
     b->shared.listener_fd = -1;
+    b->child.cwd_fd = -1;
     return b;
 }
 
@@ -52,6 +54,8 @@ void launch_block_free(struct launch_block *b)
 {
     if (!b)
         return;
+    if (b->child.cwd_fd >= 0)
+        util_close(b->child.cwd_fd);
     strv_fini(&b->candidates);
     free(b->shell_argv);
     free(b->pids);
@@ -132,6 +136,7 @@ int launch_setup_child(struct launch_block *b, const struct launch_spec *spec)
     struct child_setup *c = &b->child;
 
     b->policy = p;
+    b->root = plan->root;
     c->shared = &b->shared;
     c->tty_fd = -1;
     c->sigmask = spec->sigmask;
@@ -202,4 +207,17 @@ int launch_setup_stdio(const struct launch_spec *spec, struct launch *l, int chi
             return r;
     }
     return 0;
+}
+
+int launch_setup_cwd(struct launch_block *b, const struct plan *plan, struct error *err)
+{
+    const struct policy *p = plan->policy;
+    const char *dir = p->cwd ? p->cwd : "/";
+
+    if (!plan->root || !(p->cwd || p->chroot))
+        return 0;
+    b->child.cwd_fd = root_open(plan->root, dir, O_DIRECTORY);
+    return b->child.cwd_fd >= 0 ? 0
+                                : error_set(err, ERROR_POLICY, b->child.cwd_fd, "--cwd", "%s: %s",
+                                            dir, error_text(b->child.cwd_fd));
 }

@@ -14,6 +14,7 @@
 
 #include "fs/fs.h"
 #include "fs/resolve.h"
+#include "fs/view.h"
 #include "net/rules.h"
 
 /* The socket's node gets the umask of the thread that binds; threads on behalf own theirs. */
@@ -49,6 +50,9 @@ static struct verdict bind_path(struct request *r, int fd, const char *path)
         request_explain(r, path, EACCES, "denied by --fs-deny", NULL);
         return verdict_errno(EACCES);
     }
+    rc = view_writable(r, &at, path);
+    if (rc < 0)
+        return verdict_errno(rc);
     fd_path(at.parent_fd, parent);
     rc = snprintf(a.u.un.sun_path, sizeof(a.u.un.sun_path), "%s/%s", parent, at.name);
     if (rc < 0 || (size_t)rc >= sizeof(a.u.un.sun_path))

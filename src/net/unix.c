@@ -16,14 +16,15 @@
 /* Where connect is performed on behalf anyway, it is for these sockets too. */
 bool net_unix_is_native(const struct policy *p, const struct kernel *k)
 {
-    return k->landlock_abi >= ABI_RESOLVE_UNIX && !p->fs_deny.n && !policy_net_mediated(p);
+    return k->landlock_abi >= ABI_RESOLVE_UNIX && !p->fs_deny.n && !policy_net_mediated(p) &&
+           !policy_has_view(p);
 }
 
 enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k)
 {
     if (net_unix_is_native(p, k))
         return NET_UNIX_NATIVE;
-    if (!p->fs_write.n || p->no_supervisor || !k->pidfd_getfd)
+    if (!policy_has_write(p) || p->no_supervisor || !k->pidfd_getfd)
         return NET_UNIX_CLOSED;
     return NET_UNIX_OPEN;
 }
@@ -38,11 +39,12 @@ static bool open_wanted(const struct policy *p, const struct kernel *k)
     return net_unix_mode(p, k) == NET_UNIX_OPEN;
 }
 
-/* Under fs-deny a bind could create a name below a denied directory, which Landlock permits. */
+/* Under fs-deny a bind could create a name below a denied directory, which Landlock permits; under
+ * --chroot its path means another place. */
 static bool bind_wanted(const struct policy *p, const struct kernel *k)
 {
     (void)k;
-    return p->fs_deny.n && !p->no_supervisor;
+    return (p->fs_deny.n || policy_has_view(p)) && !p->no_supervisor;
 }
 
 /* The filter refuses by itself; with --explain the dispatcher does, before any handler. */

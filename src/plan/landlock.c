@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -142,15 +143,14 @@ uint64_t landlock_write_rights(const struct landlock_masks *m, bool is_dir)
     return (FS_READ | FS_WRITE) & m->handled_fs & (is_dir ? UINT64_MAX : FS_FILE);
 }
 
-/* One rule for what `path` is now. O_PATH: a FIFO does not block, nothing is read (FG-01). */
-static int add_path(int ruleset_fd, const struct landlock_masks *m, const char *path, bool write)
+/* One rule for what the descriptor is. */
+static int add_object(int ruleset_fd, const struct landlock_masks *m, int fd, bool write)
 {
-    _cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
     struct stat st;
     uint64_t rights;
     bool is_dir;
 
-    if (fd < 0 || fstat(fd, &st) < 0)
+    if (fstat(fd, &st) < 0)
         return -errno;
     is_dir = S_ISDIR(st.st_mode);
     rights = write ? landlock_write_rights(m, is_dir) : landlock_read_rights(m, is_dir);
@@ -160,21 +160,34 @@ static int add_path(int ruleset_fd, const struct landlock_masks *m, const char *
     return sys_landlock_add_path(ruleset_fd, rights, fd);
 }
 
-static int add_grants(int ruleset_fd, const struct landlock_masks *m, const struct fs_grants *g,
-                      bool write, const char *flag, struct error *err)
+/* O_PATH: a FIFO does not block, nothing is read (FG-01). */
+static int add_path(int ruleset_fd, const struct landlock_masks *m, const char *path, bool write)
 {
-    for (size_t i = 0; i < g->n; i++) {
-        int r = add_path(ruleset_fd, m, g->v[i].path, write);
+    _cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
 
-        if (r == -ENOENT && g->v[i].optional)
-            continue;
-        if (r == -EBADFD)
-            return error_set(err, ERROR_POLICY, r, flag, "%s: not an object of a file system",
-                             g->v[i].path);
-        if (r < 0)
-            return error_set(err, ERROR_POLICY, r, flag, "%s: %s", g->v[i].path, error_text(r));
-    }
-    return 0;
+    return fd < 0 ? -errno : add_object(ruleset_fd, m, fd, write);
+}
+
+struct add_grants {
+    int ruleset_fd;
+    const struct landlock_masks *m;
+    bool mediated;
+};
+
+/* Where every file is opened on behalf, the command itself may only execute what is granted: the
+ * kernel asks for that also by descriptor (FG-07). Writable descriptors come from the supervisor. */
+static int add_grant(const struct root_grant *g, void *arg, struct error *err)
+{
+    const struct add_grants *a = arg;
+    int r;
+
+    if (a->mediated && sys_fs_magic(g->fd) == PROC_SUPER_MAGIC)
+        return 0;
+    r = add_object(a->ruleset_fd, a->m, g->fd, g->write && !a->mediated);
+    if (r == -EBADFD)
+        return error_set(err, ERROR_POLICY, r, g->flag, "%s: not an object of a file system",
+                         g->path);
+    return r < 0 ? error_set(err, ERROR_POLICY, r, g->flag, "%s: %s", g->path, error_text(r)) : 0;
 }
 
 static int add_gpu(int ruleset_fd, const struct landlock_masks *m, const struct policy *p,
@@ -206,19 +219,19 @@ static int add_ports(int ruleset_fd, uint64_t right, const struct port_set *s, c
     return 0;
 }
 
-int landlock_ruleset(const struct policy *p, const struct landlock_masks *m, struct error *err)
+int landlock_ruleset(const struct policy *p, const struct landlock_masks *m,
+                     const struct root *root, bool mediated, struct error *err)
 {
     struct uapi_landlock_ruleset attr = {m->handled_fs, m->handled_net, m->scoped};
     _cleanup_close_ int fd = sys_landlock_create(&attr);
     uint64_t by_rule = m->handled_net & ~m->mediated_net;
-    int r = 0;
+    struct add_grants grants = {.ruleset_fd = fd, .m = m, .mediated = mediated};
+    int r;
 
     if (fd < 0)
         return error_set(err, ERROR_SETUP, fd, "landlock", "cannot create a ruleset: %s",
                          error_text(fd));
-    r = add_grants(fd, m, &p->fs_read, false, "--fs-read", err);
-    if (r == 0)
-        r = add_grants(fd, m, &p->fs_write, true, "--fs-write", err);
+    r = root_each_grant(root, p, add_grant, &grants, err);
     if (r == 0)
         r = add_gpu(fd, m, p, err);
     if (r == 0 && (by_rule & LANDLOCK_ACCESS_NET_CONNECT_TCP))

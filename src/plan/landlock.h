@@ -6,6 +6,7 @@
 #pragma once
 
 #include "plan/kernel.h"
+#include "plan/root.h"
 #include "policy/policy.h"
 
 struct landlock_masks {
@@ -17,8 +18,10 @@ struct landlock_masks {
 /* What a policy asks this kernel to handle; error when a strict protection is missing. */
 int landlock_masks(const struct policy *p, const struct kernel *k, struct landlock_masks *ret,
                    struct error *err);
-/* A ruleset fd (O_CLOEXEC) with all grants of the policy, or a negative errno with *err. */
-int landlock_ruleset(const struct policy *p, const struct landlock_masks *m, struct error *err);
+/* A ruleset fd (O_CLOEXEC) with all grants of the policy, or a negative errno with *err. `mediated`: for
+ * a command whose files are all opened on behalf, so that none of its rights is to write. */
+int landlock_ruleset(const struct policy *p, const struct landlock_masks *m,
+                     const struct root *root, bool mediated, struct error *err);
 /* Adds read access to /proc for the receivers (under `behalf` they share the domain). */
 int landlock_add_proc(int ruleset_fd, const struct landlock_masks *m);
 /* Ruleset that only scopes signals: the anchor's. -1 when the kernel has no scopes (ABI < 6). */

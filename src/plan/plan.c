@@ -24,6 +24,7 @@ void plan_fini(struct plan *p)
         if (p->nested_fd >= 0)
             util_close(p->nested_fd);
     }
+    root_free(p->root);
     filter_prog_fini(&p->prog);
     filter_plan_fini(&p->filter);
     filter_plan_fini(&p->quiet);
@@ -86,7 +87,7 @@ static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct
     p->handled_fs = m->handled_fs;
     p->handled_net = m->handled_net & ~m->mediated_net;
     p->scoped = m->scoped;
-    r = landlock_ruleset(p->policy, &outer, err);
+    r = landlock_ruleset(p->policy, &outer, p->root, false, err);
     if (r < 0)
         return r;
     p->ruleset_fd = r;
@@ -99,7 +100,7 @@ static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct
         return 0;
     /* Receivers share the first domain and read the command's /proc entries; the command itself
      * gets the policy alone, as a second domain beneath: it cannot signal or trace them. */
-    r = landlock_ruleset(p->policy, m, err);
+    r = landlock_ruleset(p->policy, m, p->root, p->root != NULL, err);
     if (r < 0)
         return r;
     p->nested_fd = r;
@@ -118,6 +119,8 @@ int plan_build(const struct policy *policy, const struct kernel *kernel, struct 
     struct landlock_masks m;
     int r = landlock_masks(policy, kernel, &m, err);
 
+    if (r == 0)
+        r = root_new(policy, &p.root, err);
     if (r == 0)
         r = select_features(&p, err);
     if (r == 0)

@@ -10,6 +10,7 @@
 #include "policy/policy.h"
 
 struct feature;
+struct root;
 
 #define PLAN_MAX_FEATURES 32
 
@@ -21,11 +22,12 @@ struct plan {
     struct filter_prog prog;
     const struct feature *features[PLAN_MAX_FEATURES]; /* active ones */
     size_t nfeatures;
-    bool notify;    /* the filter has NOTIFY verdicts: a listener is needed */
-    bool behalf;    /* files are opened on behalf: receivers live in the domain too */
-    int anchor_fd;  /* scope-only ruleset for the anchor (signal scope), or -1 */
-    int ruleset_fd; /* the policy's ruleset, or -1 when Landlock is disabled altogether */
-    int nested_fd;  /* second, narrower ruleset for the command under `behalf`, or -1 */
+    struct root *root; /* the tree the command sees, NULL: the host's */
+    bool notify;       /* the filter has NOTIFY verdicts: a listener is needed */
+    bool behalf;       /* files are opened on behalf: receivers live in the domain too */
+    int anchor_fd;     /* scope-only ruleset for the anchor (signal scope), or -1 */
+    int ruleset_fd;    /* the policy's ruleset, or -1 when Landlock is disabled altogether */
+    int nested_fd;     /* second, narrower ruleset for the command under `behalf`, or -1 */
     uint64_t handled_fs, handled_net, scoped; /* what Landlock decides by its rules */
 };
 
@@ -38,6 +40,11 @@ void plan_fini(struct plan *p);
  * would have said by itself. SECCOMP_RET_ERRNO: answer that errno and report; anything else: go on
  * with the handlers. Without explain mode it never says ERRNO for a call that was notified. */
 uint32_t plan_denied_ret(const struct plan *p, const struct seccomp_data *d);
+
+/* The sixth argument, which execveat(2) does not have, by which the filter knows an exec that the
+ * supervisor makes a task do: drawn once, never in the memory of a task. Whoever guessed it could only
+ * execute what Landlock grants. */
+uint64_t plan_exec_mark(void);
 
 /* seccomp part alone, without explain mode's changes, for any machine: tests, --print-filter. */
 int plan_filter(const struct policy *policy, const struct kernel *kernel, const struct arch *a,

@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 
 #include "base/util.h"
@@ -112,7 +114,7 @@ static void deny_listed(struct builder *b)
 static void deny_metadata(struct builder *b)
 {
     struct filter_clause c = {.ret = RULE_ERRNO(EPERM)};
-    bool writable = b->policy->fs_write.n > 0;
+    bool writable = policy_has_write(b->policy);
 
     for (size_t i = 0; i < rules_meta_op_count; i++) {
         enum call_op op = rules_meta_ops[i];
@@ -129,7 +131,7 @@ static void deny_unix(struct builder *b)
 {
     static const struct arg_test is_unix = RULE_EQ(0, AF_UNIX);
     bool kernel = b->kernel->landlock_abi >= ABI_RESOLVE_UNIX && b->policy->fs_deny.n == 0 &&
-                  !policy_net_mediated(b->policy);
+                  !policy_net_mediated(b->policy) && !policy_has_view(b->policy);
 
     if (kernel)
         return;
@@ -214,7 +216,7 @@ static void deny_unseen(struct builder *b)
         if ((c->classes & CLASS_PATH) && (c->op == OP_NONE || !is_handled(b, c->op)))
             deny(b, c->id, EPERM);
     }
-    if (b->policy->fs_deny.n > 0 && !is_handled(b, OP_BIND))
+    if ((b->policy->fs_deny.n > 0 || policy_has_view(b->policy)) && !is_handled(b, OP_BIND))
         deny(b, CALL_bind, EPERM);
 }
 
@@ -317,6 +319,30 @@ static void add_features(struct builder *b, unsigned pass, struct error *err)
     }
 }
 
+/* ---- execs made by the supervisor ---- */
+
+uint64_t plan_exec_mark(void)
+{
+    static _Atomic uint64_t mark;
+    uint64_t none = 0, drawn;
+
+    if (!mark) {
+        while (getrandom(&drawn, sizeof(drawn), 0) != sizeof(drawn) || !drawn)
+            ;
+        atomic_compare_exchange_strong(&mark, &none, drawn);
+    }
+    return mark;
+}
+
+static void allow_marked_exec(struct builder *b)
+{
+    struct filter_clause c = {
+        {{.arg = 5, .cmp = CMP_EQ, .wide = true, .value = plan_exec_mark()}}, 1, SECCOMP_RET_ALLOW};
+
+    if (policy_has_view(b->policy) && !b->policy->no_supervisor)
+        keep(b, filter_add(b->plan, CALL_execveat, &c));
+}
+
 /* ---- the plan ---- */
 
 static void add_all(struct builder *b, struct error *err)
@@ -330,6 +356,7 @@ static void add_all(struct builder *b, struct error *err)
     deny_datagrams(b);
     deny_listen(b);
     deny_unseen(b);
+    allow_marked_exec(b);
     for (unsigned pass = 0; pass < 3; pass++)
         add_features(b, pass, err);
     deny_rows(b, &rules_last);

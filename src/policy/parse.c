@@ -167,3 +167,25 @@ char *path_absolute(const char *path)
     snprintf(out, len, "%s%s%s", dir, *path && dir[1] ? "/" : "", path);
     return out;
 }
+
+void path_squeeze(char *path)
+{
+    char *to = path;
+
+    for (const char *p = path; *p;) {
+        while (*p == '/')
+            p++;
+        if (!*p)
+            break;
+        size_t n = strcspn(p, "/");
+        if (n != 1 || p[0] != '.') {
+            *to++ = '/';
+            memmove(to, p, n);
+            to += n;
+        }
+        p += n;
+    }
+    if (to == path)
+        *to++ = '/';
+    *to = '\0';
+}

@@ -36,6 +36,12 @@ void policy_fini(struct policy *p)
     grants_fini(&p->fs_read);
     grants_fini(&p->fs_write);
     strv_fini(&p->fs_deny);
+    free(p->chroot);
+    for (size_t i = 0; i < p->fs_mount.n; i++) {
+        free(p->fs_mount.v[i].place);
+        free(p->fs_mount.v[i].source);
+    }
+    free(p->fs_mount.v);
     port_set_fini(&p->net_connect);
     net_rules_fini(&p->net_allow);
     net_rules_fini(&p->net_deny);
@@ -112,6 +118,91 @@ int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, str
     if (r < 0)
         return r;
     return strv_take(&p->fs_deny, abs) < 0 ? policy_error_memory(flag, err) : 0;
+}
+
+int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err)
+{
+    char *abs;
+    int r = path_take(flag, dir, &abs, err);
+
+    if (r < 0)
+        return r;
+    free(p->chroot);
+    p->chroot = abs;
+    return 0;
+}
+
+static int mount_check_place(const char *flag, const char *place, struct error *err)
+{
+    size_t n = strlen(place);
+
+    if (strcmp(place, "/") == 0)
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         "nothing can be mounted at /: the root is given by --chroot DIR");
+    if (strstr(place, "/../") || (n >= 3 && strcmp(place + n - 3, "/..") == 0))
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         "\"..\" has no meaning in " SHOWN " (accepted: VIRTUAL:HOST[:ro], VIRTUAL "
+                         "an absolute path inside)",
+                         place);
+    return 0;
+}
+
+int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err)
+{
+    const char *colon = strchr(spec, ':');
+    _cleanup_free_ char *place = NULL;
+    char host[PATH_MAX + 4];
+    struct fs_mount m = {0}, *v;
+    size_t n;
+    int r;
+
+    if (spec[0] != '/' || !colon || !colon[1])
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         SHOWN " is no mount (accepted: VIRTUAL:HOST[:ro], VIRTUAL an absolute "
+                               "path inside)",
+                         spec);
+    place = strndup(spec, (size_t)(colon - spec));
+    v = realloc(p->fs_mount.v, (p->fs_mount.n + 1) * sizeof(*v));
+    if (v)
+        p->fs_mount.v = v;
+    if (!place || !v)
+        return policy_error_memory(flag, err);
+    path_squeeze(place);
+    r = mount_check_place(flag, place, err);
+    if (r < 0)
+        return r;
+    n = strlen(colon + 1);
+    if (n >= sizeof(host))
+        return error_set(err, ERROR_USAGE, -ENAMETOOLONG, flag, "the path is longer than %d bytes",
+                         PATH_MAX - 1);
+    memcpy(host, colon + 1, n + 1);
+    m.read_only = n > 3 && strcmp(host + n - 3, ":ro") == 0;
+    if (m.read_only)
+        host[n - 3] = '\0';
+    for (size_t i = 0; i < p->fs_mount.n; i++) {
+        if (strcmp(v[i].place, place) == 0)
+            return error_set(err, ERROR_USAGE, -EEXIST, flag, SHOWN " is mounted twice", place);
+    }
+    r = path_take(flag, host, &m.source, err);
+    if (r < 0)
+        return r;
+    m.place = STEAL_PTR(place);
+    v[p->fs_mount.n++] = m;
+    return 0;
+}
+
+bool policy_has_view(const struct policy *p)
+{
+    return p->chroot || p->fs_mount.n > 0;
+}
+
+bool policy_has_write(const struct policy *p)
+{
+    for (size_t i = 0; i < p->fs_mount.n; i++) {
+        if (!p->fs_mount.v[i].read_only)
+            return true;
+    }
+    return p->fs_write.n > 0;
 }
 
 int policy_set_cwd(struct policy *p, const char *flag, const char *dir, struct error *err)

@@ -83,6 +83,17 @@ struct fs_grants {
     size_t n;
 };
 
+/* Something of the host at a place of the command's tree. */
+struct fs_mount {
+    char *place;  /* absolute, squeezed, without ".." */
+    char *source; /* absolute */
+    bool read_only;
+};
+struct fs_mounts {
+    struct fs_mount *v;
+    size_t n;
+};
+
 enum gpu_mode { GPU_NONE = 0, GPU_ALL, GPU_LIST };
 
 /* A tiny bit set over enum call_id. */
@@ -107,6 +118,8 @@ struct policy {
     struct fs_grants fs_read;
     struct fs_grants fs_write;
     struct strv fs_deny; /* absolute */
+    char *chroot;        /* directory that is the command's root, absolute; or NULL */
+    struct fs_mounts fs_mount;
 
     struct port_set net_connect;   /* --net-allow :PORTS (TCP to anybody, kernel path) */
     struct net_rules net_allow;    /* every other --net-allow */
@@ -155,6 +168,13 @@ int policy_add_fs_read(struct policy *p, const char *flag, const char *path, boo
 int policy_add_fs_write(struct policy *p, const char *flag, const char *path, bool optional,
                         struct error *err);
 int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, struct error *err);
+int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err);
+/* VIRTUAL:HOST[:ro] */
+int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err);
+/* Does the command see another tree than the host's: --chroot, --fs-mount? */
+bool policy_has_view(const struct policy *p);
+/* May the command change any file: a write grant, or a mount that is not read-only? */
+bool policy_has_write(const struct policy *p);
 int policy_add_net_allow(struct policy *p, const char *flag, const char *spec, struct error *err);
 int policy_add_net_deny(struct policy *p, const char *flag, const char *spec, struct error *err);
 int policy_add_net_allow_bind(struct policy *p, const char *flag, const char *ports,
@@ -218,3 +238,6 @@ char *path_absolute(const char *path);
 /* Forms of IPv6 addresses that lead to an IPv4 host (mapped, compatible, NAT64's well-known prefix):
  * true, with that host's address. */
 bool net_rule_canonical(const uint8_t v6[16], uint8_t v4[4]);
+/* Drops repeated and final slashes and "." components, in place: nothing that could change the
+ * meaning. */
+void path_squeeze(char *path);

@@ -34,6 +34,10 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return refuse(err, "--port-remap", why);
     if (p->dns_refresh_ns)
         return refuse(err, "--dns-refresh", why);
+    if (p->chroot)
+        return refuse(err, "--chroot", why);
+    if (p->fs_mount.n)
+        return refuse(err, "--fs-mount", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
     if (p->deterministic_dirs)

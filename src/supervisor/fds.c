@@ -51,12 +51,14 @@ int request_fd(const struct request *r, int fd)
     return got;
 }
 
-static int notif_addfd(const struct request *r, int fd, uint32_t newfd_flags, uint32_t flags)
+static int notif_addfd(const struct request *r, int fd, int at, uint32_t newfd_flags,
+                       uint32_t flags)
 {
     struct seccomp_notif_addfd a = {
         .id = r->id,
         .flags = flags,
         .srcfd = (uint32_t)fd,
+        .newfd = (uint32_t)at,
         .newfd_flags = newfd_flags & O_CLOEXEC,
     };
     int n = ioctl(r->sup->listener_fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a);
@@ -66,7 +68,12 @@ static int notif_addfd(const struct request *r, int fd, uint32_t newfd_flags, ui
 
 int request_addfd(const struct request *r, int fd, uint32_t flags)
 {
-    return notif_addfd(r, fd, flags, 0);
+    return notif_addfd(r, fd, 0, flags, 0);
+}
+
+int request_addfd_at(const struct request *r, int fd, int at, uint32_t flags)
+{
+    return notif_addfd(r, fd, at, flags, SECCOMP_ADDFD_FLAG_SETFD);
 }
 
 static int notif_send(const struct request *r, int64_t value, int error, uint32_t flags)
@@ -82,9 +89,9 @@ static void answer_inject(const struct request *r, struct verdict v)
     int n;
 
     if (r->sup->plan->kernel->addfd_send) {
-        n = notif_addfd(r, v.fd, v.fd_flags, SECCOMP_ADDFD_FLAG_SEND);
+        n = notif_addfd(r, v.fd, 0, v.fd_flags, SECCOMP_ADDFD_FLAG_SEND);
     } else {
-        n = notif_addfd(r, v.fd, v.fd_flags, 0);
+        n = notif_addfd(r, v.fd, 0, v.fd_flags, 0);
         if (n >= 0)
             (void)notif_send(r, n, 0, 0);
     }

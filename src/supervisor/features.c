@@ -4,6 +4,7 @@
  * does not pass decides. Constant data.
  */
 #include "fs/fs.h"
+#include "fs/view.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
 #include "net/keep.h"
@@ -21,6 +22,8 @@ const struct feature *const all_features[] = {
     &fs_procview_feature,
     &fs_deny_feature,
     &fs_virtual_feature,
+    &fs_chroot_feature,
+    &fs_view_list_feature,
     &fs_metadata_feature,
     &net_keep_feature,
     &net_bind_rules_feature,

@@ -93,6 +93,8 @@ int request_fd(const struct request *r, int fd);
 /* Installs a descriptor of ours in the child without answering yet (SECCOMP_IOCTL_NOTIF_ADDFD, flags
  * O_CLOEXEC or 0): its number there, or -errno. For calls that return several descriptors. */
 int request_addfd(const struct request *r, int fd, uint32_t flags);
+/* The same under a number of ours (SECCOMP_ADDFD_FLAG_SETFD), which must be free there. */
+int request_addfd_at(const struct request *r, int fd, int at, uint32_t flags);
 /* O_PATH descriptor of the child's descriptor `fd`, through /proc/<tid>/fd/N: works for files and
  * directories without pidfd_getfd. -EBADF when not open. AT_FDCWD gives its working directory. */
 int request_fd_path(const struct request *r, int fd);

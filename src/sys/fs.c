@@ -109,6 +109,13 @@ int sys_statfs_fd(int fd, void *buf)
     return (int)raw_call2(SYS_fstatfs, fd, buf);
 }
 
+void sys_statfs_set_read_only(void *buf)
+{
+    /* f_flags is the eleventh word: type, bsize, blocks, bfree, bavail, files, ffree, fsid, namelen,
+     * frsize before it. */
+    ((uint64_t *)buf)[10] |= 1; /* ST_RDONLY */
+}
+
 uint64_t sys_fs_magic(int fd)
 {
     uint64_t buf[SYS_STATFS_SIZE / 8] = {0};

@@ -44,6 +44,7 @@ int sys_access_fd(int fd, int mode, int at_flags);
 int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf);
 #define SYS_STATFS_SIZE 120 /* struct statfs of the 64-bit machines */
 int sys_statfs_fd(int fd, void *buf);
+void sys_statfs_set_read_only(void *buf);
 /* f_type of the file system, 0 when unknown. */
 uint64_t sys_fs_magic(int fd);
 ssize_t sys_getdents64(int fd, void *buf, size_t n);

@@ -56,6 +56,10 @@ static inline long raw_chdir(const char *path)
 {
     return raw_call1(__NR_chdir, path);
 }
+static inline long raw_fchdir(int fd)
+{
+    return raw_call1(__NR_fchdir, fd);
+}
 static inline long raw_getpid(void)
 {
     return raw_call0(__NR_getpid);

@@ -8,6 +8,9 @@
  *   fs_race tree DIR SECONDS     a directory `t` is exchanged with one that links to DIR/guard
  *   fs_race exec DIR SECONDS     text, for programs
  *   fs_race execlink DIR SECONDS link, for programs
+ *   fs_race cwd DIR SECONDS      text, for directories `gd` and `bd`: chdir, then `file` in it
+ *   fs_race fds DIR SECONDS      the same without a flip, while descriptors are exchanged for bd's
+ *   fs_race up DIR SECONDS       DIR/x/a/b/../../plain, while the caller moves DIR/x/a
  * Prints "allowed N refused M" and exits 0; exits 9 when denied content was seen or ran.
  */
 #include <errno.h>
@@ -113,6 +116,46 @@ static void *runner(void *arg)
     return NULL;
 }
 
+/* chdir and O_PATH: what comes of them is used by name. */
+static void *walker(void *arg)
+{
+    char c = 0;
+
+    for (long turn = (long)arg; !atomic_load(&stop); turn++) {
+        int dir = turn % 2 ? AT_FDCWD : open(name, O_PATH | O_DIRECTORY);
+        int fd = turn % 2 && chdir(name) < 0 ? -1 : openat(dir, "file", O_RDONLY);
+
+        if (fd < 0)
+            atomic_fetch_add(&refused, 1);
+        else if (read(fd, &c, 1) == 1 && c == 'G')
+            found("directory");
+        else
+            atomic_fetch_add(&allowed, 1);
+        if (fd >= 0)
+            close(fd);
+        if (dir >= 0)
+            close(dir);
+    }
+    return NULL;
+}
+
+/* Numbers that a supervisor might use for a moment. */
+static void flip_fds(void)
+{
+    static int number = 3;
+
+    if (number == 3)
+        close(239);
+    dup2(0, number);
+    number = number == 12 ? 240 : number == 250 ? 3 : number + 1;
+    close(number);
+}
+
+static void flip_nothing(void)
+{
+    usleep(1000);
+}
+
 static void join(char *out, const char *dir, const char *leaf)
 {
     if (snprintf(out, PATH_MAX, "%s/%s", dir, leaf) >= PATH_MAX)
@@ -146,7 +189,15 @@ static void prepare(const char *mode, const char *dir)
     join(bad, dir, exec ? "gprog" : "guard");
     flip_at = strlen(dir) + 1;
     name = path;
-    if (strcmp(mode, "tree") == 0) {
+    if (strcmp(mode, "cwd") == 0 || strcmp(mode, "fds") == 0) {
+        join(good, dir, "gd");
+        join(bad, dir, "bd");
+        strcpy(path, good);
+        flip_once = *mode == 'c' ? flip_text : flip_fds;
+    } else if (strcmp(mode, "up") == 0) {
+        join(path, dir, "x/a/b/../../plain");
+        flip_once = flip_nothing;
+    } else if (strcmp(mode, "tree") == 0) {
         prepare_tree(dir);
     } else if (strstr(mode, "link")) {
         join(path, dir, "flip");
@@ -168,7 +219,11 @@ int main(int argc, char **argv)
     prepare(argv[1], argv[2]);
     pthread_create(&id, NULL, flipper, NULL);
     for (long i = 0; i < READERS; i++)
-        pthread_create(&id, NULL, strncmp(argv[1], "exec", 4) ? reader : runner, (void *)i);
+        pthread_create(&id, NULL,
+                       !strncmp(argv[1], "exec", 4)                         ? runner
+                       : !strcmp(argv[1], "cwd") || !strcmp(argv[1], "fds") ? walker
+                                                                            : reader,
+                       (void *)i);
     for (double left = atof(argv[3]); left > 0; left -= 0.1)
         usleep(100000);
     atomic_store(&stop, 1);

@@ -26,15 +26,16 @@ def lib():
             pytest.skip('the library needs a sanitizer runtime that Python does not have')
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
-    names = ('fs_read', 'fs_write', 'fs_deny', 'cwd', 'net_allow', 'net_allow_bind',
+    names = ('fs_read', 'fs_write', 'fs_deny', 'chroot', 'cwd', 'net_allow', 'net_allow_bind',
              'extra_deny_syscalls')
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
     api.sandlock_sandbox_builder_deterministic_dirs.argtypes = [pointer, ctypes.c_bool]
     api.sandlock_sandbox_builder_deterministic_dirs.restype = pointer
-    api.sandlock_sandbox_builder_env_var.argtypes = [pointer, text, text]
-    api.sandlock_sandbox_builder_env_var.restype = pointer
+    for name in ('env_var', 'fs_mount', 'fs_mount_ro'):
+        f = getattr(api, f'sandlock_sandbox_builder_{name}')
+        f.argtypes, f.restype = [pointer, text, text], pointer
     api.sandlock_sandbox_builder_new.restype = pointer
     api.sandlock_sandbox_build.argtypes = [pointer, ctypes.POINTER(ctypes.c_int),
                                            ctypes.POINTER(pointer)]
@@ -272,3 +273,15 @@ def test_deterministic_dirs(lib, tmp_path):
         shown[on] = out.split()
         lib.sandlock_sandbox_free(policy)
     assert shown[True] == sorted(shown[False]) != shown[False]
+
+
+def test_mounts_and_root(lib, tmp_path):
+    (tmp_path / 'file').write_text('mounted')
+    policy, *_ = build(lib, ('fs_mount_ro', '/seen', str(tmp_path)), ('chroot', '/'))
+    result = lib.sandlock_run(policy, None, *argv('cat', '/seen/file'))
+    assert output(lib, result) == b'mounted'
+    lib.sandlock_result_free(result)
+    lib.sandlock_sandbox_free(policy)
+    for bad in (('fs_mount', 'relative', '/'), ('fs_mount', '/a:b', '/'), ('chroot', '')):
+        policy, code, words = build(lib, bad)
+        assert not policy and code and bad[0].split('_ro')[0] in words

@@ -114,7 +114,7 @@ static int ruleset(struct landlock_masks *m)
 
     assert_int_equal(policy_validate(&policy, &err), 0);
     assert_int_equal(landlock_masks(&policy, kernel, m, &err), 0);
-    fd = landlock_ruleset(&policy, m, &err);
+    fd = landlock_ruleset(&policy, m, NULL, false, &err);
     if (fd < 0)
         fail_msg("%s: %s", err.where, err.message);
     assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
@@ -243,6 +243,25 @@ static void test_overlap(void **state)
     assert_int_equal(inside(do_write, at("none/file")), -EACCES);
 }
 
+/* FG-07: the command's own domain where all files are opened on its behalf. Were a call not mediated, it
+ * could read and execute what is granted, and change nothing. */
+static void test_mediated(void **state)
+{
+    struct landlock_masks m;
+    struct error err = {0};
+    _cleanup_close_ int plain_fd = -1, mediated_fd = -1;
+
+    (void)state;
+    grant(at("rw"), true);
+    assert_int_equal(landlock_masks(&policy, kernel, &m, &err), 0);
+    plain_fd = landlock_ruleset(&policy, &m, NULL, false, &err);
+    mediated_fd = landlock_ruleset(&policy, &m, NULL, true, &err);
+    assert_true(plain_fd >= 0 && mediated_fd >= 0);
+    assert_int_equal(under(plain_fd, do_write, at("rw/file")), 0);
+    assert_int_equal(under(mediated_fd, do_write, at("rw/file")), -EACCES);
+    assert_int_equal(under(mediated_fd, do_read, at("rw/file")), 0);
+}
+
 static void test_missing_path(void **state)
 {
     struct landlock_masks m;
@@ -252,12 +271,12 @@ static void test_missing_path(void **state)
     assert_int_equal(policy_add_fs_read(&policy, "-r", at("absent"), true, &err), 0);
     assert_int_equal(landlock_masks(&policy, kernel, &m, &err), 0);
     {
-        _cleanup_close_ int fd = landlock_ruleset(&policy, &m, &err);
+        _cleanup_close_ int fd = landlock_ruleset(&policy, &m, NULL, false, &err);
 
         assert_true(fd >= 0); /* optional */
     }
     assert_int_equal(policy_add_fs_write(&policy, "-w", at("absent"), false, &err), 0);
-    assert_int_equal(landlock_ruleset(&policy, &m, &err), -ENOENT);
+    assert_int_equal(landlock_ruleset(&policy, &m, NULL, false, &err), -ENOENT);
     assert_int_equal(err.kind, ERROR_POLICY);
     assert_string_equal(err.where, "--fs-write");
     assert_non_null(strstr(err.message, at("absent")));
@@ -477,6 +496,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_single_objects, setup, teardown),
         cmocka_unit_test_setup_teardown(test_overlap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_missing_path, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_mediated, setup, teardown),
         cmocka_unit_test_setup_teardown(test_terminal, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tcp, setup, teardown),
         cmocka_unit_test_setup_teardown(test_scopes, setup, teardown),

@@ -28,7 +28,8 @@ enum {
 };
 _Static_assert(R_COUNT * 8 <= ARCH_REGS_MAX, "bound");
 
-const unsigned arch_syscall_insn_len = 4; /* d4000001 */
+const unsigned arch_syscall_insn_len = 4;
+const uint8_t arch_syscall_insn[4] = {0x01, 0x00, 0x00, 0xd4}; /* svc #0 */
 
 int arch_regs_get(pid_t tid, struct arch_regs *ret)
 {
@@ -56,6 +57,11 @@ uint64_t arch_regs_sp(const struct arch_regs *r)
     return r->r[R_SP];
 }
 
+void arch_regs_set_sp(struct arch_regs *r, uint64_t sp)
+{
+    r->r[R_SP] = sp;
+}
+
 /* The result and the first argument share x0: after the call only the result is left. */
 uint64_t arch_regs_result(const struct arch_regs *r)
 {
@@ -76,6 +82,11 @@ void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v)
 {
     if (i < 6)
         r->r[R_X0 + i] = v;
+}
+
+void arch_regs_set_call(struct arch_regs *r, uint64_t nr)
+{
+    r->r[R_X8] = nr;
 }
 
 /*

@@ -29,7 +29,8 @@ _Static_assert(R_COUNT * 8 <= ARCH_REGS_MAX, "bound");
 
 static const uint8_t arg_reg[6] = {R_RDI, R_RSI, R_RDX, R_R10, R_R8, R_R9};
 
-const unsigned arch_syscall_insn_len = 2; /* 0f 05 */
+const unsigned arch_syscall_insn_len = 2;
+const uint8_t arch_syscall_insn[4] = {0x0f, 0x05};
 
 int arch_regs_get(pid_t tid, struct arch_regs *ret)
 {
@@ -57,6 +58,11 @@ uint64_t arch_regs_sp(const struct arch_regs *r)
     return r->r[R_RSP];
 }
 
+void arch_regs_set_sp(struct arch_regs *r, uint64_t sp)
+{
+    r->r[R_RSP] = sp;
+}
+
 uint64_t arch_regs_result(const struct arch_regs *r)
 {
     return r->r[R_RAX];
@@ -76,6 +82,12 @@ void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v)
 {
     if (i < 6)
         r->r[arg_reg[i]] = v;
+}
+
+void arch_regs_set_call(struct arch_regs *r, uint64_t nr)
+{
+    r->r[R_RAX] = nr;
+    r->r[R_ORIG_RAX] = ~0ull; /* in none now: nothing to restart */
 }
 
 int arch_regs_number(pid_t tid, const struct arch_regs *r, int64_t *ret_nr)

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The tree that the command sees (--chroot, --fs-mount): a root directory and a table of mounts, all
+ * held by descriptors from before the child exists until the end. Nothing of the kernel's mount table
+ * changes; src/fs walks with this one. Made from our own user's paths, immutable afterwards.
+ */
+#pragma once
+
+#include "policy/policy.h"
+#include "sys/fs.h"
+
+/* A mount covers one name in one directory: it stays there when a directory above is renamed, as the
+ * kernel's do. */
+struct root_mount {
+    char *place;             /* its path inside: for showing and for the user's own paths */
+    char *name;              /* last component of place */
+    int parent_fd;           /* the directory that holds the name */
+    struct sys_ident parent; /* of parent_fd */
+    int fd;                  /* O_PATH: what is mounted */
+    struct sys_ident id;     /* of fd */
+    struct sys_ident hidden; /* what lies beneath, when there is something */
+    bool hides;
+    bool read_only;
+    bool made; /* a directory that exists only to hold mounts: empty, read-only */
+    bool proc; /* the procfs that a root without one gets */
+};
+
+struct root {
+    int fd; /* O_PATH */
+    struct sys_ident id;
+    bool plain; /* the kernel's own walk cannot pass through anything hidden */
+    bool any_read_only;
+    size_t n, room;
+    struct root_mount *v;
+};
+
+/* *ret is NULL when the policy shows the host's tree as it is. */
+int root_new(const struct policy *p, struct root **ret, struct error *err);
+void root_free(struct root *r);
+
+/* O_PATH descriptor of a path of the policy, inside. Also for r == NULL. Or -errno. */
+int root_open(const struct root *r, const char *path, int flags);
+
+/* The mount that covers this name in this directory, or NULL. */
+const struct root_mount *root_mount_on(const struct root *r, const struct sys_ident *dir,
+                                       const char *name);
+/* Cheap: could the name be one that is covered? */
+bool root_has_name(const struct root *r, const char *name);
+/* The mount whose top this object is, or NULL. */
+const struct root_mount *root_mount_top(const struct root *r, const struct sys_ident *id);
+/* Is this what lies beneath a mount? */
+bool root_is_hidden(const struct root *r, const struct sys_ident *id);
+
+/* Every object that the policy grants: -r, -w and the mounts. fn gets a borrowed O_PATH descriptor, and
+ * a negative result ends the enumeration. */
+struct root_grant {
+    int fd;
+    bool write;
+    const char *flag, *path; /* as the user gave them */
+};
+int root_each_grant(const struct root *r, const struct policy *p,
+                    int (*fn)(const struct root_grant *g, void *arg, struct error *err), void *arg,
+                    struct error *err);

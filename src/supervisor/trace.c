@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Re-issued calls under ptrace. Receiver threads: the receiver is the tracer, so all requests and
+ * waits stay on one thread. Trusts nothing but what the kernel reports about the stopped task.
+ *
+ * The interrupt is sent before the answer: the caller's wait is only killable, so it stops at the end
+ * of the notified call and before anything else, also before a signal that is pending. From then on
+ * all signals are blocked; SIGKILL and SIGSTOP are not affected by that and are dealt with.
+ */
+#include "supervisor/trace.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+
+/* Enumerators in one C library, macros in another. */
+#define TRACE_EVENT_EXEC 4
+#define TRACE_EVENT_STOP 128
+#define TRACE_GETSIGMASK 0x420a
+#define TRACE_SETSIGMASK 0x420b
+
+#define TRACE_OPTIONS (PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+#define TRACE_SYSCALL_STOP (SIGTRAP | 0x80)
+#define TRACE_POLL_NS 100000
+
+/* The next report about the task, under either number (an exec of another thread than the leader takes
+ * over the leader's). The pid, or -ESRCH when there is none left to wait for. */
+static pid_t trace_wait(const struct trace *t, int *ret_status)
+{
+    const struct timespec moment = {.tv_nsec = TRACE_POLL_NS};
+    bool leader = t->pid == t->tgid;
+    pid_t p;
+
+    for (;;) {
+        /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
+         * keep theirs, are waited for asleep. */
+        p = waitpid(t->pid, ret_status, __WALL | (leader ? 0 : WNOHANG));
+        if (p == t->pid)
+            return p;
+        if (p < 0 && errno == EINTR)
+            continue;
+        if (leader)
+            return -ESRCH;
+        if (p < 0 && errno == ECHILD) {
+            p = waitpid(t->tgid, ret_status, __WALL | WNOHANG);
+            if (p == t->tgid)
+                return p;
+            if (p < 0 && errno == ECHILD)
+                return -ESRCH;
+        }
+        nanosleep(&moment, NULL);
+    }
+}
+
+static void trace_detach(const struct trace *t, int sig)
+{
+    ptrace(TRACE_SETSIGMASK, t->pid, (void *)sizeof(t->mask), &t->mask);
+    ptrace(PTRACE_DETACH, t->pid, NULL, (void *)(intptr_t)sig);
+}
+
+/* Runs to the next stop of interest: at the begin or end of a call, or TRACE_EVENT_EXEC. */
+static int trace_step(struct trace *t, bool *ret_exec)
+{
+    int status;
+
+    *ret_exec = false;
+    for (;;) {
+        pid_t pid;
+
+        if (ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL) < 0)
+            return -ESRCH;
+        pid = trace_wait(t, &status);
+        if (pid < 0 || !WIFSTOPPED(status))
+            return -ESRCH;
+        t->pid = pid;
+        if (WSTOPSIG(status) == TRACE_SYSCALL_STOP)
+            return 0;
+        if (status >> 8 == (SIGTRAP | TRACE_EVENT_EXEC << 8)) {
+            *ret_exec = true;
+            return 0;
+        }
+        if (status >> 16)
+            continue; /* a stop of the whole group: resumes when we are done */
+        /* All signals are blocked, so this is a fault of its own: somebody took the instruction away.
+         * It is the caller's. */
+        trace_detach(t, WSTOPSIG(status));
+        return -ESRCH;
+    }
+}
+
+int trace_hold(const struct request *r, struct trace *ret)
+{
+    struct trace t = {.r = r, .pid = r->tid};
+    int e = request_status(r, &t.tgid, NULL);
+
+    if (e < 0)
+        return e;
+    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)TRACE_OPTIONS) < 0)
+        return errno == ESRCH ? -ESRCH : -EACCES;
+    ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
+    *ret = t;
+    return 0;
+}
+
+int trace_stop(struct trace *t, int result)
+{
+    uint64_t all = ~0ull;
+    int status;
+    pid_t pid;
+
+    request_answer(t->r, verdict_result(result));
+    pid = trace_wait(t, &status);
+    if (pid < 0 || !WIFSTOPPED(status))
+        return -ESRCH;
+    t->pid = pid;
+    if (status >> 16 != TRACE_EVENT_STOP || arch_regs_get(pid, &t->regs) < 0 ||
+        ptrace(TRACE_GETSIGMASK, pid, (void *)sizeof(t->mask), &t->mask) < 0) {
+        ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)(status >> 16 ? 0 : WSTOPSIG(status)));
+        return -ESRCH;
+    }
+    t->insn = arch_regs_pc(&t->regs) - arch_syscall_insn_len;
+    ptrace(TRACE_SETSIGMASK, pid, (void *)sizeof(all), &all);
+    return 0;
+}
+
+/* Registers as they are just before the call instruction, then over it up to its entry. */
+static int trace_enter(struct trace *t, enum call_id id, const uint64_t args[6])
+{
+    const struct call_info *c = arch_call_by_id(arch_native(), id);
+    struct arch_regs regs = t->regs;
+    bool executed;
+
+    arch_regs_set_pc(&regs, t->insn);
+    arch_regs_set_call(&regs, c->nr);
+    for (unsigned i = 0; i < 6; i++)
+        arch_regs_set_arg(&regs, i, args[i]);
+    if (arch_regs_set(t->pid, &regs) < 0)
+        return -ESRCH;
+    return trace_step(t, &executed);
+}
+
+static int trace_result(const struct trace *t, int64_t *ret_result)
+{
+    struct arch_regs regs;
+
+    if (arch_regs_get(t->pid, &regs) < 0)
+        return -ESRCH;
+    *ret_result = (int64_t)arch_regs_result(&regs);
+    return 0;
+}
+
+int trace_call(struct trace *t, enum call_id id, const uint64_t args[6], int64_t *ret_result)
+{
+    bool executed;
+    int e = trace_enter(t, id, args);
+
+    if (e == 0)
+        e = trace_step(t, &executed);
+    return e < 0 ? e : trace_result(t, ret_result);
+}
+
+int trace_exec(struct trace *t, const uint64_t args[6], int64_t *ret_result)
+{
+    bool executed;
+    int e = trace_enter(t, CALL_execveat, args);
+
+    if (e == 0)
+        e = trace_step(t, &executed);
+    if (e < 0)
+        return e;
+    if (!executed)
+        return trace_result(t, ret_result);
+    return arch_regs_get(t->pid, &t->regs) < 0 ? -ESRCH : 1;
+}
+
+int trace_leave_exec(struct trace *t, uint64_t insn)
+{
+    bool executed;
+    int e = arch_regs_set(t->pid, &t->regs) < 0 ? -ESRCH : trace_step(t, &executed);
+
+    if (e < 0)
+        return e;
+    t->insn = insn;
+    return arch_regs_get(t->pid, &t->regs) < 0 ? -ESRCH : 0;
+}
+
+void trace_end(struct trace *t, int64_t result)
+{
+    arch_regs_set_result(&t->regs, (uint64_t)result);
+    arch_regs_set(t->pid, &t->regs);
+    trace_detach(t, 0);
+}
+
+void trace_end_exec(struct trace *t)
+{
+    arch_regs_set(t->pid, &t->regs);
+    trace_detach(t, 0);
+}
