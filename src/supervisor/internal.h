@@ -11,7 +11,7 @@
 #include "supervisor/supervisor.h"
 
 #define SUPERVISOR_MAX_RECEIVERS 4
-#define SUPERVISOR_MAX_HANDLERS 6 /* features on one operation */
+#define SUPERVISOR_MAX_HANDLERS 8 /* features on one operation */
 #define SUPERVISOR_MAX_WORKERS 64 /* deferred calls in flight; more get EAGAIN */
 
 struct dispatch {

@@ -149,7 +149,15 @@ struct feature {
     bool behalf; /* performs file operations under the command's own Landlock domain */
     int (*start)(struct supervisor *s, void **ret_state, struct error *err); /* may be NULL */
     void (*stop)(void *state);                                               /* may be NULL */
+    /* The exec stop (ptrace): called for every exec, the first one included, with the process `pid`
+     * stopped in its new image before the first instruction, when it has one thread. Receivers, in
+     * feature order. Non-zero, after request_explain(): the process is killed. Such a feature lists
+     * OP_EXEC among its calls, with exec_guard_allow when it asks nothing before. May be NULL. */
+    int (*exec)(const struct request *r, pid_t pid);
 };
+
+/* Handler of OP_EXEC for features that only have an `exec` hook. */
+struct verdict exec_guard_allow(struct request *r);
 
 /* All features of the build, in dispatch order. src/supervisor/features.c. */
 extern const struct feature *const all_features[];

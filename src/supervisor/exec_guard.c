@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Exec under supervision (FG-04). Receiver threads; the receiver is the tracer, so all requests and
+ * Exec under supervision. Receiver threads; the receiver is the tracer, so all requests and
  * waits for one exec stay on one thread. Trusts nothing the caller wrote: only what the kernel
  * reports about the stopped process.
  *
@@ -11,13 +11,15 @@
  * goes on at the usual moment. When another thread than the leader executes, it takes over the
  * leader's number: the event then arrives under that number.
  */
-#include "fs/exec_guard.h"
+#include "supervisor/exec_guard.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
+
+#include "supervisor/internal.h"
 
 #define GUARD_EVENT_EXEC \
     4 /* PTRACE_EVENT_EXEC: an enumerator in one C library, a macro in another */
@@ -58,13 +60,34 @@ static void guard_detach(pid_t pid, int sig)
     ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)sig);
 }
 
+static bool guard_wanted(const struct supervisor *s)
+{
+    for (size_t i = 0; i < s->plan->nfeatures; i++) {
+        if (s->plan->features[i]->exec)
+            return true;
+    }
+    return false;
+}
+
+/* The hooks of one exec, in feature order: what refuses stands before what rewrites. */
+static int guard_hooks(const struct request *r, pid_t pid)
+{
+    const struct plan *p = r->sup->plan;
+    int e = 0;
+
+    for (size_t i = 0; i < p->nfeatures && e == 0; i++) {
+        if (p->features[i]->exec)
+            e = p->features[i]->exec(r, pid);
+    }
+    return e;
+}
+
 /* The process is stopped in its new image. */
-static void guard_judge(const struct request *r, pid_t pid,
-                        int (*check)(const struct request *r, pid_t pid, void *arg), void *arg)
+static void guard_judge(const struct request *r, pid_t pid)
 {
     int status;
 
-    if (check(r, pid, arg) == 0) {
+    if (guard_hooks(r, pid) == 0) {
         guard_detach(pid, 0);
         return;
     }
@@ -76,8 +99,7 @@ static void guard_judge(const struct request *r, pid_t pid,
     }
 }
 
-static void guard_watch(const struct request *r, pid_t tgid,
-                        int (*check)(const struct request *r, pid_t pid, void *arg), void *arg)
+static void guard_watch(const struct request *r, pid_t tgid)
 {
     int status;
     pid_t pid = guard_wait(r->tid, tgid, &status);
@@ -85,37 +107,53 @@ static void guard_watch(const struct request *r, pid_t tgid,
     if (pid < 0 || !WIFSTOPPED(status))
         return;
     if (status >> 8 == (SIGTRAP | GUARD_EVENT_EXEC << 8))
-        guard_judge(r, pid, check, arg);
+        guard_judge(r, pid);
     else if (status >> 16)
         guard_detach(pid, 0); /* our interrupt, or a stop of the whole group, which stays */
     else
         guard_detach(pid, WSTOPSIG(status)); /* a signal on its way to the program */
 }
 
-struct verdict exec_guard_run(const struct request *r,
-                              int (*check)(const struct request *r, pid_t pid, void *arg),
-                              void *arg)
+struct verdict exec_guard_run(const struct request *r, struct verdict v)
 {
     pid_t tgid;
-    int e = request_status(r, &tgid, NULL);
+    int e;
 
+    if (v.kind != VERDICT_CONTINUE || !guard_wanted(r->sup))
+        return v;
+    e = request_status(r, &tgid, NULL);
     if (e < 0)
         return verdict_errno(e);
     if (ptrace(PTRACE_SEIZE, r->tid, NULL,
                (void *)(uintptr_t)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) < 0) {
         if (errno == ESRCH)
             return verdict_gone();
-        request_explain(r, "exec", EACCES, "--fs-deny",
-                        "the program is traced or protected, so its exec cannot be checked");
+        request_explain(r, "exec", EACCES, "exec stop",
+                        "the program is traced or protected, so its exec cannot be watched");
         return verdict_errno(EACCES);
     }
     /* Before the answer: a failed exec is back in user space within microseconds, and in a vfork there
      * the thread would not stop before its child needs us. Nothing is lost by being early: only a
      * fatal signal ends its wait. Also needed when the answer fails, to let go of the thread. */
     ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
-    /* Proof of this CONTINUE: whatever the path leads to by now, the result is compared at the exec
-     * event, before it runs. */
-    request_answer(r, verdict_continue("checked at the exec event"));
-    guard_watch(r, tgid, check, arg);
+    request_answer(r, v);
+    guard_watch(r, tgid);
     return verdict_gone();
+}
+
+struct verdict exec_guard_allow(struct request *r)
+{
+    (void)r;
+    return verdict_continue("Landlock decides what may be executed, at its real place; the hooks "
+                            "see the new image at the exec stop");
+}
+
+int exec_guard_check(const struct feature *f, struct error *err)
+{
+    if (!f->exec || kernel_can_ptrace())
+        return 0;
+    return error_set(err, ERROR_SETUP, -EPERM, f->name,
+                     "ptrace of own children is refused here (Yama, a container's profile, an "
+                     "outer sandlock that runs without --no-supervisor); it is needed to stop "
+                     "programs before their first instruction");
 }
