@@ -7,6 +7,8 @@
  */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "fs/resolve.h"
 
 enum judge_for {
@@ -64,6 +66,9 @@ struct xattr_args_copy {
     uint32_t size, flags;
 };
 int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret);
+
+/* Attributes as the command sees them: owners (ids.h) and times (determinism.h). */
+void behalf_show_stat(const struct request *r, struct stat *st);
 
 /* Handlers. */
 struct verdict behalf_open(struct request *r);

@@ -3,6 +3,7 @@
  * The features of this build in dispatch order: for an operation that several take, the first that
  * does not pass decides. Constant data.
  */
+#include "determinism/determinism.h"
 #include "fs/fs.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
@@ -19,6 +20,10 @@ const struct feature *const all_features[] = {
     &fs_deny_feature,
     &fs_virtual_feature,
     &fs_metadata_feature,
+    /* After what denies a program or a path: these rewrite and answer what is left. */
+    &determinism_image_feature,
+    &determinism_time_feature,
+    &determinism_random_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,

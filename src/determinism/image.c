@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What is rewritten in a new program before its first instruction: the vDSO, so that it tells the
+ * virtual time and draws no randomness of its own, and the 16 bytes of AT_RANDOM. Receivers, at the
+ * exec stop; the memory is the kernel's work of this moment and nobody else runs in it, but the sizes
+ * on the stack (argc, environment) are the child's choice.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "determinism/internal.h"
+#include "sys/fs.h"
+
+#define STACK_CHUNK 8192             /* covers all of a common program's vectors */
+#define STACK_MAX (8u * 1024 * 1024) /* a quarter of the stack limit holds arguments (execve(2)) */
+#define IMAGE_PAGES_MAX 8
+
+struct image_state {
+    pthread_mutex_t lock;
+    struct vdso_patch *_Atomic patch; /* made from the first program's; then constant */
+    size_t page;
+};
+
+/* ---- another process's memory ---- */
+
+static ssize_t image_read(pid_t pid, uint64_t at, void *to, size_t n)
+{
+    struct iovec local = {to, n}, remote = {(void *)(uintptr_t)at, n};
+    ssize_t got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+
+    return got < 0 ? -errno : got;
+}
+
+static bool image_read_all(pid_t pid, uint64_t at, void *to, size_t n)
+{
+    return image_read(pid, at, to, n) == (ssize_t)n;
+}
+
+/* A tracer writes read-only pages, which become private copies, and the kernel makes instruction caches
+ * follow (C-03). Not through /proc/PID/mem: the receivers' domain may only read there. */
+static int image_poke(pid_t pid, uint64_t at, const void *word)
+{
+    uint64_t v;
+
+    memcpy(&v, word, sizeof(v));
+    return ptrace(PTRACE_POKEDATA, pid, (void *)(uintptr_t)at, (void *)(uintptr_t)v) < 0 ? -errno
+                                                                                         : 0;
+}
+
+/* ---- the auxiliary vector on the new stack ---- */
+
+struct vector {
+    uint64_t ehdr, random;
+    uint64_t ehdr_key_at; /* address of the word AT_SYSINFO_EHDR */
+};
+
+/* Words from the stack, read in large pieces. */
+struct stack {
+    pid_t pid;
+    uint64_t next; /* address of the word to come */
+    uint64_t begin, end, limit;
+    uint64_t words[STACK_CHUNK / 8];
+};
+
+static bool stack_word(struct stack *s, uint64_t *ret)
+{
+    if (s->next == s->end) {
+        ssize_t n = s->next < s->limit ? image_read(s->pid, s->next, s->words, STACK_CHUNK) : -1;
+
+        if (n < 8)
+            return false;
+        s->begin = s->next;
+        s->end = s->next + ((uint64_t)n & ~(uint64_t)7);
+    }
+    *ret = s->words[(s->next - s->begin) / 8];
+    s->next += 8;
+    return true;
+}
+
+/* At the start of a program: argc, the arguments and 0, the environment and 0, pairs until AT_NULL. */
+static int stack_find(pid_t pid, uint64_t sp, struct vector *v)
+{
+    struct stack s = {.pid = pid, .next = sp, .begin = sp, .end = sp, .limit = sp + STACK_MAX};
+    uint64_t w, key, value;
+
+    *v = (struct vector){0};
+    if (sp % 8 || !stack_word(&s, &w))
+        return -EFAULT;
+    for (int zeros = 0; zeros < 2; zeros += w == 0) {
+        if (!stack_word(&s, &w))
+            return -EFAULT;
+    }
+    do {
+        if (!stack_word(&s, &key) || !stack_word(&s, &value))
+            return -EFAULT;
+        if (key == AT_SYSINFO_EHDR) {
+            v->ehdr = value;
+            v->ehdr_key_at = s.next - 16;
+        } else if (key == AT_RANDOM) {
+            v->random = value;
+        }
+    } while (key != AT_NULL);
+    return 0;
+}
+
+/* ---- the vDSO ---- */
+
+static int patch_make(const struct request *r, struct image_state *s, pid_t pid, uint64_t ehdr)
+{
+    const struct policy *p = supervisor_policy(r->sup);
+    struct vdso_wishes wishes = {.time = p->has_time_start, .random = p->has_random_seed};
+    uint8_t head[4096];
+    struct vdso_patch *made;
+    uint8_t *image;
+    size_t size;
+    int e;
+
+    if (!image_read_all(pid, ehdr, head, sizeof(head)))
+        return -EFAULT;
+    size = vdso_size(head, sizeof(head), s->page);
+    image = size ? malloc(size) : NULL;
+    if (!image)
+        return -EINVAL;
+    wishes.offset_ns = determinism_time_offset(r->sup);
+    e = image_read_all(pid, ehdr, image, size) ? vdso_patch_new(image, size, &wishes, &made)
+                                               : -EFAULT;
+    free(image);
+    if (e == 0)
+        s->patch = made;
+    return e;
+}
+
+/* Every process of a machine gets the same image; should one differ (another ABI), it is not
+ * touched but hidden. */
+static int patch_for(const struct request *r, struct image_state *s, pid_t pid, uint64_t ehdr,
+                     const struct vdso_patch **ret)
+{
+    uint8_t now[32768];
+    int e = 0;
+
+    pthread_mutex_lock(&s->lock);
+    if (!s->patch)
+        e = patch_make(r, s, pid, ehdr);
+    pthread_mutex_unlock(&s->lock);
+    *ret = s->patch;
+    if (e < 0)
+        return e;
+    for (size_t at = 0; at < (*ret)->size; at += sizeof(now)) {
+        size_t n = MIN(sizeof(now), (*ret)->size - at);
+
+        if (!image_read_all(pid, ehdr + at, now, n) || memcmp(now, (*ret)->before + at, n) != 0)
+            return -EINVAL;
+    }
+    return 0;
+}
+
+static int image_patch(const struct request *r, struct image_state *s, pid_t pid, uint64_t ehdr)
+{
+    const struct vdso_patch *p;
+    int e = patch_for(r, s, pid, ehdr, &p);
+
+    for (size_t i = 0; e == 0 && i < p->nwords; i++)
+        e = image_poke(pid, ehdr + p->word[i], p->after + p->word[i]);
+    return e;
+}
+
+/* Without a vDSO the C libraries make system calls, and those are corrected. */
+static int image_hide(pid_t pid, const struct vector *v)
+{
+    const uint64_t ignore = AT_IGNORE;
+
+    return image_poke(pid, v->ehdr_key_at, &ignore);
+}
+
+static int image_reseed(const struct request *r, pid_t pid, uint64_t at)
+{
+    uint8_t bytes[16];
+    int e;
+
+    if (!at || !supervisor_state(r->sup, &determinism_random_feature))
+        return 0;
+    e = random_bytes(r, pid, bytes, sizeof(bytes));
+    for (size_t i = 0; e == 0 && i < sizeof(bytes); i += 8)
+        e = image_poke(pid, at + i, bytes + i);
+    return e;
+}
+
+static int image_rewrite(const struct request *r, struct image_state *s, pid_t pid)
+{
+    struct arch_regs regs;
+    struct vector v = {0};
+    int e = arch_regs_get(pid, &regs);
+
+    if (e == 0)
+        e = stack_find(pid, arch_regs_sp(&regs), &v);
+    if (e == 0 && v.ehdr && image_patch(r, s, pid, v.ehdr) < 0)
+        e = image_hide(pid, &v);
+    return e < 0 ? e : image_reseed(r, pid, v.random);
+}
+
+static int image_exec(const struct request *r, pid_t pid)
+{
+    struct image_state *s = supervisor_state(r->sup, &determinism_image_feature);
+    const struct policy *p = supervisor_policy(r->sup);
+    int e = image_rewrite(r, s, pid);
+
+    if (e < 0)
+        request_explain(
+            r, "exec", -e, p->has_time_start ? "--time-start" : "--random-seed",
+            "the new program could not be rewritten (an unreadable file?) and was killed");
+    return e;
+}
+
+/* ---- calls made from what we wrote ---- */
+
+static bool head_is_ours(const struct request *r, uint64_t at, bool *ret_image)
+{
+    uint8_t head[VDSO_HEAD_SIZE];
+
+    *ret_image = request_read(r, (child_addr){at}, head, sizeof(head)) == 0 &&
+                 memcmp(head, ELFMAG, SELFMAG) == 0;
+    return *ret_image && memcmp(head + VDSO_TAG_AT, VDSO_TAG, VDSO_TAG_SIZE) == 0;
+}
+
+/* The tag can be forged: whoever does sees the real time, which a cycle counter tells as well. */
+bool image_called(const struct request *r)
+{
+    const struct image_state *s = supervisor_state(r->sup, &determinism_image_feature);
+    const struct vdso_patch *p = s->patch;
+    uint64_t at = r->data->instruction_pointer & ~(uint64_t)(s->page - 1);
+    bool found = false, ours = false;
+
+    for (size_t i = 0; p && i < p->size / s->page && i < IMAGE_PAGES_MAX && !found; i++)
+        ours = head_is_ours(r, at - i * s->page, &found);
+    return ours;
+}
+
+bool image_recalled(const struct request *r)
+{
+    const struct image_state *s = supervisor_state(r->sup, &determinism_image_feature);
+    const struct vdso_patch *p = s->patch;
+    uint64_t base = p ? r->data->instruction_pointer - p->recall_end : 1;
+    bool image;
+
+    return base % s->page == 0 && head_is_ours(r, base, &image);
+}
+
+static uint64_t image_base(const struct request *r)
+{
+    char path[32];
+    uint64_t v[2], base = 0;
+    bool image;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/auxv", (int)r->tid);
+    fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return 0;
+    while (!base && read(fd, v, sizeof(v)) == (ssize_t)sizeof(v) && v[0] != AT_NULL) {
+        if (v[0] == AT_SYSINFO_EHDR)
+            base = v[1];
+    }
+    util_close(fd);
+    return base && head_is_ours(r, base, &image) ? base : 0;
+}
+
+/* The thread is stopped on its way back from the call, which failed with EINTR so far. */
+static int recall_redirect(const struct request *r, uint64_t recall, unsigned data_arg,
+                           const void *data, size_t size)
+{
+    struct arch_recall frame = {0};
+    struct arch_regs regs;
+    uint64_t to[6], at;
+    int e = arch_regs_get(r->tid, &regs);
+
+    if (e < 0)
+        return e;
+    at = arch_recall_place(&regs);
+    if (!at || arch_regs_pc(&regs) != r->data->instruction_pointer)
+        return -EFAULT;
+    for (unsigned i = 0; i < 6; i++)
+        to[i] = r->data->args[i];
+    to[data_arg] = at + offsetof(struct arch_recall, data);
+    memcpy(frame.data, data, size);
+    arch_recall_set(&regs, recall, at, r->data->nr, to, &frame);
+    e = request_write(r, (child_addr){at}, &frame, sizeof(frame));
+    return e < 0 ? e : arch_regs_set(r->tid, &regs);
+}
+
+struct verdict image_recall(const struct request *r, unsigned data_arg, const void *data,
+                            size_t size)
+{
+    const struct image_state *s = supervisor_state(r->sup, &determinism_image_feature);
+    const struct vdso_patch *p = s->patch;
+    uint64_t base = p ? image_base(r) : 0;
+    int status;
+
+    /* ENOSYS where the vDSO had to be hidden: better than a wait of years. */
+    if (!base || size > sizeof(((struct arch_recall *)0)->data))
+        return verdict_errno(ENOSYS);
+    if (!request_alive(r))
+        return verdict_gone();
+    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)PTRACE_O_EXITKILL) < 0)
+        return verdict_errno(ENOSYS);
+    /* As at an exec: asked for before the answer, so that the thread stops before user space. */
+    ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
+    request_answer(r, verdict_errno(EINTR));
+    while (waitpid(r->tid, &status, __WALL) < 0) {
+        if (errno != EINTR)
+            return verdict_gone();
+    }
+    if (!WIFSTOPPED(status))
+        return verdict_gone();
+    (void)recall_redirect(r, base + p->recall, data_arg, data, size);
+    ptrace(PTRACE_DETACH, r->tid, NULL, (void *)(intptr_t)(status >> 16 ? 0 : WSTOPSIG(status)));
+    return verdict_gone();
+}
+
+/* ---- the feature ---- */
+
+static bool image_wanted(const struct policy *p, const struct kernel *k)
+{
+    (void)k;
+    return p->has_time_start || p->has_random_seed;
+}
+
+static int image_start(struct supervisor *sup, void **ret_state, struct error *err)
+{
+    struct image_state *s = calloc(1, sizeof(*s));
+
+    (void)sup;
+    if (!s)
+        return error_set(err, ERROR_SETUP, -ENOMEM, "determinism", "%s", error_text(ENOMEM));
+    pthread_mutex_init(&s->lock, NULL);
+    s->page = (size_t)sysconf(_SC_PAGESIZE);
+    *ret_state = s;
+    return 0;
+}
+
+static void image_stop(void *state)
+{
+    struct image_state *s = state;
+
+    vdso_patch_free(s->patch);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static const struct feature_call image_calls[] = {
+    {OP_EXEC, exec_guard_allow, NULL, 0},
+};
+
+const struct feature determinism_image_feature = {
+    .name = "time-start, random-seed",
+    .wanted = image_wanted,
+    .calls = image_calls,
+    .ncalls = ARRAY_SIZE(image_calls),
+    .start = image_start,
+    .stop = image_stop,
+    .exec = image_exec,
+};

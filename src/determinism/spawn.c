@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Which child is which, for --random-seed: a fork is watched with ptrace, so that the child is known by
+ * number and place in the tree before its first instruction. Receivers; the receiver is the tracer.
+ *
+ * The event is reported by the kernel from inside the call, with the child held. A fork that fails
+ * reports nothing and cannot be told from a slow one: then the thread is interrupted. Should that hit a
+ * slow fork, the kernel restarts it (ERESTARTNOINTR), it is notified again, and gets more time.
+ */
+#include <errno.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "determinism/internal.h"
+
+#define EVENT_FORK 1 /* PTRACE_EVENT_*: enumerators in one C library, macros in another */
+#define EVENT_VFORK 2
+#define EVENT_CLONE 3
+#define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
+
+#define SPIN 40 /* looks before sleeping: a small fork takes some 50 µs */
+#define NAP_NS 30000
+#define PATIENCE_MS 100
+#define PATIENCE_MAX_MS 10000
+
+static int64_t spawn_now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static void spawn_detach(pid_t pid, int status)
+{
+    int sig = status >> 16 ? 0 : WSTOPSIG(status);
+
+    ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)sig);
+}
+
+/* Waits for the next stop. False: the thread is gone. Interrupts it when its time is over. */
+static bool spawn_wait(pid_t tid, unsigned patience_ms, int *ret_status, bool *ret_late)
+{
+    const struct timespec nap = {.tv_nsec = NAP_NS};
+    int64_t until = 0;
+
+    *ret_late = false;
+    for (unsigned i = 0;; i++) {
+        pid_t p = waitpid(tid, ret_status, __WALL | WNOHANG);
+
+        if (p == tid)
+            return WIFSTOPPED(*ret_status);
+        if (p < 0 && errno != EINTR)
+            return false;
+        if (i < SPIN) {
+            sched_yield();
+            continue;
+        }
+        if (!until)
+            until = spawn_now_ms() + patience_ms;
+        if (!*ret_late && spawn_now_ms() >= until) {
+            *ret_late = true;
+            ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
+        }
+        nanosleep(&nap, NULL);
+    }
+}
+
+/* The caller stands at the event; its child is traced too and about to stop. */
+static void spawn_register(const struct request *r, pid_t tgid)
+{
+    unsigned long message = 0;
+    int status;
+    pid_t child;
+
+    if (ptrace(PTRACE_GETEVENTMSG, r->tid, NULL, &message) < 0 || message == 0)
+        return;
+    child = (pid_t)message;
+    while (waitpid(child, &status, __WALL) < 0) {
+        if (errno != EINTR)
+            return;
+    }
+    if (!WIFSTOPPED(status))
+        return;
+    /* Not registered: it will not get a single byte. */
+    (void)stream_fork(random_state(r)->streams, tgid, child);
+    spawn_detach(child, status);
+}
+
+static void spawn_watch(const struct request *r, pid_t tgid)
+{
+    struct random_state *s = random_state(r);
+    unsigned patience = s->patience_ms ? s->patience_ms : PATIENCE_MS;
+    int status, event;
+    bool late;
+
+    if (!spawn_wait(r->tid, patience, &status, &late))
+        return;
+    event = status >> 16;
+    if (event == EVENT_FORK || event == EVENT_VFORK || event == EVENT_CLONE)
+        spawn_register(r, tgid);
+    else if (late)
+        s->patience_ms = MIN(4 * patience, PATIENCE_MAX_MS);
+    spawn_detach(r->tid, status);
+}
+
+struct verdict random_on_spawn(struct request *r)
+{
+    uint64_t flags = r->call.args[0];
+    pid_t tgid;
+    int e;
+
+    if (flags & CLONE_THREAD)
+        return verdict_continue("registers alone decided: a thread is of its process's stream, and "
+                                "starting one gives no access");
+    if (flags & CLONE_UNTRACED) { /* would not be reported */
+        request_explain(r, "clone", EPERM, "--random-seed", "without CLONE_UNTRACED");
+        return verdict_errno(EPERM);
+    }
+    e = random_tgid(r, &tgid);
+    if (e < 0)
+        return verdict_errno(e);
+    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)OPTIONS) < 0) {
+        if (errno == ESRCH)
+            return verdict_gone();
+        request_explain(r, "fork", EPERM, "--random-seed",
+                        "the program is traced or protected, so its child cannot be told apart");
+        return verdict_errno(EPERM);
+    }
+    e = request_answer(r, verdict_continue("registers alone decided; the filter has refused what a "
+                                           "fork may not do"));
+    if (e < 0) /* the answer came too late: somebody is killing it */
+        ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
+    spawn_watch(r, tgid);
+    return verdict_gone();
+}
