@@ -167,7 +167,7 @@ void determinism_take_time(const struct supervisor *sup, struct timespec *ts)
         clock_add(ts, -determinism_time_offset(sup));
 }
 
-static struct verdict clock_on_fstat(struct request *r)
+static struct verdict clock_stat_fd(const struct request *r, child_addr to)
 {
     _cleanup_close_ int fd = request_fd_path(r, call_int(&r->call, 0));
     uint8_t out[ARCH_STAT_MAX];
@@ -180,8 +180,23 @@ static struct verdict clock_on_fstat(struct request *r)
     if (fstat(fd, &st) < 0)
         return verdict_errno(errno);
     behalf_show_stat(r, &st);
-    return verdict_result(
-        request_write(r, call_addr(&r->call, 1), out, arch_native()->encode_stat(&st, out)));
+    return verdict_result(request_write(r, to, out, arch_native()->encode_stat(&st, out)));
+}
+
+static struct verdict clock_on_fstat(struct request *r)
+{
+    return clock_stat_fd(r, call_addr(&r->call, 1));
+}
+
+/* fstat as the C library makes it, with an empty path, needs no walk. */
+static struct verdict clock_on_stat(struct request *r)
+{
+    char first;
+
+    if (call_u32(&r->call, 3) == AT_EMPTY_PATH && call_int(&r->call, 0) >= 0 &&
+        request_read(r, call_addr(&r->call, 1), &first, 1) == 0 && !first)
+        return clock_stat_fd(r, call_addr(&r->call, 2));
+    return behalf_stat(r);
 }
 
 /* ---- the feature ---- */
@@ -246,7 +261,7 @@ static const struct feature_call clock_calls[] = {
     {OP_FUTEX_WAIT, deadline_futex_wait, WHEN(when_futex_wait)},
     {OP_FUTEX_WAITV, deadline_futex_waitv, WHEN(when_futex_waitv)},
     {OP_MQ_TIMED, deadline_mq_timed, WHEN(when_mq_timed)},
-    {OP_STAT, behalf_stat, NULL, 0},
+    {OP_STAT, clock_on_stat, NULL, 0},
     {OP_STATX, behalf_statx, NULL, 0},
     {OP_FSTAT, clock_on_fstat, NULL, 0},
 };

@@ -11,6 +11,7 @@
 
 #include "base/util.h"
 
+#define EXTENT_GAP 128 /* differences closer than this are written in one go */
 #define CODE_ALIGN 16
 
 struct image {
@@ -260,19 +261,30 @@ static void image_rewrite(struct image *m, size_t at, const struct arch_vdso_cod
     }
     if (w->random)
         image_redirect(m, random, at + c->getrandom);
-    memcpy(m->b + VDSO_TAG_AT, VDSO_TAG, VDSO_TAG_SIZE);
 }
 
 static int patch_compare(struct vdso_patch *p)
 {
+    size_t n = 0;
+
     for (size_t at = 0; at < p->size; at += 8) {
         if (memcmp(p->before + at, p->after + at, 8) == 0)
             continue;
-        if (p->nwords == VDSO_MAX_WORDS)
+        if (!p->mark_at && at >= sizeof(Elf64_Ehdr)) {
+            p->mark_at = at;
+            memcpy(&p->mark, p->after + at, sizeof(p->mark));
+        }
+        if (n > 0 && at - (p->extent[n - 1].at + p->extent[n - 1].len) < EXTENT_GAP) {
+            p->extent[n - 1].len = (uint32_t)(at + 8 - p->extent[n - 1].at);
+        } else if (n == VDSO_MAX_EXTENTS) {
             return -ENOSPC;
-        p->word[p->nwords++] = (uint32_t)at;
+        } else {
+            p->extent[n].at = (uint32_t)at;
+            p->extent[n++].len = 8;
+        }
     }
-    return 0;
+    p->nextents = n;
+    return p->mark_at ? 0 : -EINVAL; /* nothing to rewrite? then what is this? */
 }
 
 static int patch_make(struct vdso_patch *p, const struct vdso_wishes *w)

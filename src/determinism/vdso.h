@@ -10,14 +10,7 @@
 #include "arch/arch.h"
 
 #define VDSO_MAX_SIZE (256u * 1024)
-#define VDSO_MAX_WORDS 128 /* that may differ: all of the code and the symbols */
-
-/* Written into the padding of e_ident, where nobody else looks: says that the functions correct their
- * results, so system calls that they make are not corrected again. */
-#define VDSO_TAG "sl-vdso"
-#define VDSO_TAG_AT 9 /* EI_PAD */
-#define VDSO_TAG_SIZE 7
-#define VDSO_HEAD_SIZE 16 /* EI_NIDENT */
+#define VDSO_MAX_EXTENTS 8
 
 struct vdso_wishes {
     bool time;         /* shift the wall clocks ... */
@@ -28,8 +21,11 @@ struct vdso_wishes {
 struct vdso_patch {
     size_t size;             /* of the image, file contents and slack; a multiple of the page */
     uint8_t *before, *after; /* owned */
-    uint32_t word[VDSO_MAX_WORDS]; /* where they differ: offsets of 64-bit words */
-    size_t nwords;
+    struct {
+        uint32_t at, len;
+    } extent[VDSO_MAX_EXTENTS]; /* where they differ, in 64-bit words */
+    size_t nextents;
+    uint64_t mark_at, mark; /* a word that only a rewritten image has there: a function's symbol */
     uint64_t recall, recall_end; /* relative to the image */
 };
 

@@ -12,8 +12,9 @@
 #include "fs/resolve.h"
 
 enum judge_for {
-    JUDGE_LOOK, /* attributes, names, a place to stand */
-    JUDGE_OPEN, /* content, or a descriptor that leads to it */
+    JUDGE_LOOK,  /* attributes, names, a place to stand */
+    JUDGE_OPEN,  /* content, or a descriptor that leads to it */
+    JUDGE_WRITE, /* a descriptor that changes it */
 };
 
 /* 0 or the negative errno with which the object is refused; says why through request_explain(). */

@@ -146,7 +146,8 @@ struct feature {
      * EPERM in the filter. Any CLASS_PATH or CLASS_SOCKADDR call without a handler is added by the
      * plan when `closed` is set (design rule 4). */
     bool closed;
-    bool behalf; /* performs file operations under the command's own Landlock domain */
+    bool behalf;      /* performs file operations under the command's own Landlock domain */
+    bool writes_proc; /* receivers write to /proc/PID/mem at the exec stop */
     int (*start)(struct supervisor *s, void **ret_state, struct error *err); /* may be NULL */
     void (*stop)(void *state);                                               /* may be NULL */
     /* The exec stop (ptrace): called for every exec, the first one included, with the process `pid`
