@@ -38,13 +38,14 @@ void clock_add(struct timespec *ts, int64_t ns)
     }
 }
 
-/* Rounded up to microseconds: gettimeofday, which has no more, then agrees with clock_gettime. */
+/* From the coarse clock, which lags: no way of asking then says a moment before the start. Rounded up
+ * to microseconds: gettimeofday, which has no more, agrees with clock_gettime. */
 static int64_t clock_offset_from(int64_t start_ns)
 {
     struct timespec now;
     int64_t ns;
 
-    clock_gettime(CLOCK_REALTIME, &now);
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
     ns = start_ns - ((int64_t)now.tv_sec * SECOND_NS + now.tv_nsec);
     return ns + ((-ns % MICRO_NS) + MICRO_NS) % MICRO_NS;
 }
