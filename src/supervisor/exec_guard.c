@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "supervisor/explain.h"
 #include "supervisor/internal.h"
 #include "sys/raw_calls.h"
 
@@ -151,7 +152,8 @@ struct verdict exec_guard_run(const struct request *r, struct verdict v)
 
 struct verdict exec_guard_allow(struct request *r)
 {
-    (void)r;
+    if (supervisor_state(r->sup, &explain_feature))
+        return verdict_pass(); /* which says why, and lets it go on as well */
     return verdict_continue("Landlock decides what may be executed, at its real place; the hooks "
                             "see the new image at the exec stop");
 }
