@@ -332,15 +332,16 @@ struct verdict image_recall(const struct request *r, unsigned data_arg, const vo
     const struct image_state *s = supervisor_state(r->sup, &determinism_image_feature);
     const struct vdso_patch *p = s->patch;
     uint64_t base = p ? image_base(r, p) : 0;
-    int status;
+    int status, e;
 
     /* ENOSYS where the vDSO had to be hidden: better than a wait of years. */
     if (!base || size > sizeof(((struct arch_recall *)0)->data))
         return verdict_errno(ENOSYS);
     if (!request_alive(r))
         return verdict_gone();
-    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)PTRACE_O_EXITKILL) < 0)
-        return verdict_errno(ENOSYS);
+    e = request_seize(r, 0);
+    if (e < 0)
+        return verdict_errno(e == -ERESTARTNOINTR ? e : -ENOSYS);
     /* As at an exec: asked for before the answer, so that the thread stops before user space. */
     ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
     request_answer(r, verdict_errno(EINTR));

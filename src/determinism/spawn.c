@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Which child is which, for --random-seed: a fork is watched with ptrace, so that the child is known by
- * number and place in the tree before its first instruction. Receivers; the receiver is the tracer.
+ * number and place in the tree before its first instruction. Workers; the worker is the tracer.
  *
  * The event is reported by the kernel from inside the call, with the child held. A fork that fails
  * reports nothing and cannot be told from a slow one: then the thread is interrupted. Should that hit a
@@ -11,6 +11,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -20,11 +21,10 @@
 #define EVENT_FORK 1 /* PTRACE_EVENT_*: enumerators in one C library, macros in another */
 #define EVENT_VFORK 2
 #define EVENT_CLONE 3
-#define OPTIONS (PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)
 
 #define SPIN 40 /* looks before sleeping: a small fork takes some 50 µs */
 #define NAP_NS 30000
-#define PATIENCE_MS 100
+#define PATIENCE_MS 3
 #define PATIENCE_MAX_MS 10000
 
 static int64_t spawn_now_ms(void)
@@ -42,17 +42,26 @@ static void spawn_detach(pid_t pid, int status)
     ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)sig);
 }
 
-/* Waits for the next stop. False: the thread is gone. Interrupts it when its time is over. */
-static bool spawn_wait(pid_t tid, unsigned patience_ms, int *ret_status, bool *ret_late)
+/* Interrupts it when its time is over, or when its next call waits for us to let go. */
+static bool spawn_interrupt(struct watch *w, int64_t until)
+{
+    if (w->state == WATCH_INTERRUPTED || (w->state == WATCH_ON && spawn_now_ms() < until))
+        return false;
+    ptrace(PTRACE_INTERRUPT, w->tid, NULL, NULL);
+    return atomic_exchange(&w->state, WATCH_INTERRUPTED) == WATCH_ON;
+}
+
+/* Waits for the next stop. False: the thread is gone. *ret_late: it took longer than it should. */
+static bool spawn_wait(struct watch *w, unsigned patience_ms, int *ret_status, bool *ret_late)
 {
     const struct timespec nap = {.tv_nsec = NAP_NS};
-    int64_t until = 0;
+    int64_t until = spawn_now_ms() + patience_ms;
 
     *ret_late = false;
     for (unsigned i = 0;; i++) {
-        pid_t p = waitpid(tid, ret_status, __WALL | WNOHANG);
+        pid_t p = waitpid(w->tid, ret_status, __WALL | WNOHANG);
 
-        if (p == tid)
+        if (p == w->tid)
             return WIFSTOPPED(*ret_status);
         if (p < 0 && errno != EINTR)
             return false;
@@ -60,12 +69,7 @@ static bool spawn_wait(pid_t tid, unsigned patience_ms, int *ret_status, bool *r
             sched_yield();
             continue;
         }
-        if (!until)
-            until = spawn_now_ms() + patience_ms;
-        if (!*ret_late && spawn_now_ms() >= until) {
-            *ret_late = true;
-            ptrace(PTRACE_INTERRUPT, tid, NULL, NULL);
-        }
+        *ret_late |= spawn_interrupt(w, until);
         nanosleep(&nap, NULL);
     }
 }
@@ -91,28 +95,80 @@ static void spawn_register(const struct request *r, pid_t tgid)
     spawn_detach(child, status);
 }
 
-static void spawn_watch(const struct request *r, pid_t tgid)
+/* Stopped in the middle of its fork, which the kernel will begin again? Where the machine keeps the
+ * number, the result says so; else the pc stands before the call already (arch.h). */
+static bool spawn_was_interrupted(const struct request *r)
+{
+    uint64_t behind = r->data->instruction_pointer, pc;
+    struct arch_regs regs;
+
+    if (arch_regs_get(r->tid, &regs) < 0)
+        return false;
+    pc = arch_regs_pc(&regs);
+    return pc == behind - arch_syscall_insn_len ||
+           (pc == behind && (int64_t)arch_regs_result(&regs) == -ERESTARTNOINTR);
+}
+
+static void spawn_watch(const struct request *r, struct watch *w, pid_t tgid)
 {
     struct random_state *s = random_state(r);
     unsigned patience = s->patience_ms ? s->patience_ms : PATIENCE_MS;
     int status, event;
-    bool late;
+    bool late, stopped = spawn_wait(w, patience, &status, &late);
 
-    if (!spawn_wait(r->tid, patience, &status, &late))
+    /* Before it runs again: its next call must not find a watch that is over. */
+    w->tid = 0;
+    w->state = WATCH_NONE;
+    if (!stopped)
         return;
     event = status >> 16;
     if (event == EVENT_FORK || event == EVENT_VFORK || event == EVENT_CLONE)
         spawn_register(r, tgid);
-    else if (late)
+    else if (late && spawn_was_interrupted(r))
         s->patience_ms = MIN(4 * patience, PATIENCE_MAX_MS);
     spawn_detach(r->tid, status);
+}
+
+/* The caller is traced, and waits. */
+static struct verdict spawn_traced(const struct request *r, pid_t tgid)
+{
+    struct watch *w = request_watch(r);
+    int e;
+
+    if (!w) /* cannot be: there is one for each worker */
+        return (struct verdict){.kind = VERDICT_KILL, .fd = -1};
+    e = request_answer(r, verdict_continue("registers alone decided; the filter has refused what a "
+                                           "fork may not do"));
+    if (e < 0) /* the answer came too late: somebody is killing it */
+        ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
+    spawn_watch(r, w, tgid);
+    return verdict_gone();
+}
+
+/* On a worker: a receiver that watches could be the one who has to answer the caller's next call. */
+static struct verdict spawn_work(const struct request *r, void *arg)
+{
+    pid_t tgid;
+    int e = random_tgid(r, &tgid);
+
+    (void)arg;
+    if (e < 0)
+        return verdict_errno(e);
+    e = request_seize(r, PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE);
+    if (e == -ESRCH)
+        return verdict_gone();
+    if (e == -ERESTARTNOINTR)
+        return verdict_errno(e);
+    if (e == 0)
+        return spawn_traced(r, tgid);
+    request_explain(r, "fork", EPERM, "--random-seed",
+                    "the program is traced or protected, so its child cannot be told apart");
+    return verdict_errno(EPERM);
 }
 
 struct verdict random_on_spawn(struct request *r)
 {
     uint64_t flags = r->call.args[0];
-    pid_t tgid;
-    int e;
 
     if (flags & CLONE_THREAD)
         return verdict_continue("registers alone decided: a thread is of its process's stream, and "
@@ -121,20 +177,5 @@ struct verdict random_on_spawn(struct request *r)
         request_explain(r, "clone", EPERM, "--random-seed", "without CLONE_UNTRACED");
         return verdict_errno(EPERM);
     }
-    e = random_tgid(r, &tgid);
-    if (e < 0)
-        return verdict_errno(e);
-    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)OPTIONS) < 0) {
-        if (errno == ESRCH)
-            return verdict_gone();
-        request_explain(r, "fork", EPERM, "--random-seed",
-                        "the program is traced or protected, so its child cannot be told apart");
-        return verdict_errno(EPERM);
-    }
-    e = request_answer(r, verdict_continue("registers alone decided; the filter has refused what a "
-                                           "fork may not do"));
-    if (e < 0) /* the answer came too late: somebody is killing it */
-        ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
-    spawn_watch(r, tgid);
-    return verdict_gone();
+    return request_defer(r, spawn_work, NULL);
 }

@@ -26,6 +26,7 @@
 #define GUARD_EVENT_EXEC \
     4 /* PTRACE_EVENT_EXEC: an enumerator in one C library, a macro in another */
 #define GUARD_POLL_NS 100000
+#define SEIZE_TRIES 1000 /* of GUARD_POLL_NS */
 
 /* The next report about the thread, under either number. The pid, or -ESRCH when there is none left
  * to wait for. */
@@ -123,6 +124,54 @@ static int guard_tgid(const struct request *r, pid_t *ret)
     return raw_tgkill(r->tid, r->tid, 0) == 0 ? 0 : request_status(r, ret, NULL);
 }
 
+struct watch *request_watch(const struct request *r)
+{
+    for (size_t i = 0; i < SUPERVISOR_MAX_WORKERS; i++) {
+        struct watch *w = &r->sup->watch[i];
+        int none = WATCH_NONE;
+
+        if (atomic_compare_exchange_strong(&w->state, &none, WATCH_ON)) {
+            w->tid = r->tid;
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static struct watch *watch_of(const struct request *r)
+{
+    for (size_t i = 0; i < SUPERVISOR_MAX_WORKERS; i++) {
+        struct watch *w = &r->sup->watch[i];
+
+        if (w->state != WATCH_NONE && w->tid == r->tid)
+            return w;
+    }
+    return NULL;
+}
+
+static bool watch_ask(struct watch *w)
+{
+    const struct timespec moment = {.tv_nsec = GUARD_POLL_NS};
+    int on = WATCH_ON;
+
+    atomic_compare_exchange_strong(&w->state, &on, WATCH_ASKED);
+    for (int i = 0; w->state == WATCH_ASKED && i < SEIZE_TRIES; i++)
+        nanosleep(&moment, NULL);
+    return w->state == WATCH_INTERRUPTED;
+}
+
+int request_seize(const struct request *r, unsigned options)
+{
+    struct watch *w;
+
+    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)(options | PTRACE_O_EXITKILL)) == 0)
+        return 0;
+    if (errno != EPERM)
+        return -ESRCH;
+    w = watch_of(r);
+    return w && watch_ask(w) ? -ERESTARTNOINTR : -EPERM;
+}
+
 struct verdict exec_guard_run(const struct request *r, struct verdict v)
 {
     pid_t tgid;
@@ -133,10 +182,12 @@ struct verdict exec_guard_run(const struct request *r, struct verdict v)
     e = guard_tgid(r, &tgid);
     if (e < 0)
         return verdict_errno(e);
-    if (ptrace(PTRACE_SEIZE, r->tid, NULL,
-               (void *)(uintptr_t)(PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL)) < 0) {
-        if (errno == ESRCH)
-            return verdict_gone();
+    e = request_seize(r, PTRACE_O_TRACEEXEC);
+    if (e == -ESRCH)
+        return verdict_gone();
+    if (e == -ERESTARTNOINTR)
+        return verdict_errno(e);
+    if (e < 0) {
         request_explain(r, "exec", EACCES, "exec stop",
                         "the program is traced or protected, so its exec cannot be watched");
         return verdict_errno(EACCES);

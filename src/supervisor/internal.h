@@ -41,6 +41,7 @@ struct supervisor {
     pthread_mutex_t worker_lock;
     pthread_cond_t worker_idle;
     size_t nworkers;
+    struct watch watch[SUPERVISOR_MAX_WORKERS];
     atomic_bool stopping;
     atomic_bool kill_wanted; /* a verdict asked for the end of the sandbox */
     int kill_fd;             /* eventfd polled by the run loop */

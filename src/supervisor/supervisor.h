@@ -114,6 +114,22 @@ struct verdict request_defer(const struct request *r,
  * notification died. Only VALUE, ERRNO and CONTINUE. */
 int request_answer(const struct request *r, struct verdict v);
 
+/*
+ * PTRACE_SEIZE of the caller with PTRACE_O_* options, for the calling thread; it ends with us. 0, -ESRCH
+ * when the caller is gone, -EPERM when somebody else traces it. -ERESTARTNOINTR, to be given as the
+ * verdict: another thread of ours still watches it, and lets go when it makes the call again.
+ */
+int request_seize(const struct request *r, unsigned options);
+#define ERESTARTNOINTR 513 /* the kernel's own: programs never see it */
+/* For a worker that watches a call beyond its answer: brackets the tracing. The caller's next
+ * call may find it so, cannot stop before it is answered, and asks us to interrupt it. */
+enum watch_state { WATCH_NONE = 0, WATCH_ON, WATCH_ASKED, WATCH_INTERRUPTED };
+struct watch {
+    _Atomic pid_t tid;
+    _Atomic int state; /* enum watch_state */
+};
+struct watch *request_watch(const struct request *r); /* NULL: too many at a time */
+
 /* Says why a call was refused (--explain). `rule` and `hint` are static or NULL; subject is bytes. */
 void request_explain(const struct request *r, const char *subject, int err, const char *rule,
                      const char *hint);

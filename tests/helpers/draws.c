@@ -6,6 +6,7 @@
  *   draws forks          a tree of concurrent processes, each with bytes of its own, sorted by place
  *   draws vforks         children by vfork and posix_spawn that execute `draws one NAME`
  *   draws one NAME
+ *   draws failing        forks that fail, then bytes of a child that executes `draws one`
  *   draws errors         calls that fail: "WHAT RESULT"
  *   draws large BYTES    one getrandom call: result and a sum of what came
  *   draws device PATH N  N bytes from the device: a sum
@@ -183,6 +184,35 @@ static void vforks(char *self)
     draw("parent");
 }
 
+static void failing(char *self)
+{
+    for (int i = 0; i < 20; i++) {
+        /* CLONE_SIGHAND without CLONE_VM */
+        if (syscall(SYS_clone, 0x800 | SIGCHLD, NULL, NULL, NULL, NULL) != -1 || errno != EINVAL)
+            puts("did not fail");
+    }
+    vforks(self);
+}
+
+/* A process that is slow to copy. */
+static void big(void)
+{
+    size_t n = (size_t)256 << 20;
+    char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    madvise(p, n, MADV_NOHUGEPAGE);
+    memset(p, 1, n);
+    for (int i = 0; i < 3; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            draw("child");
+            _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+    }
+}
+
 /* ---- errors, sizes ---- */
 
 static void result(const char *what, long r)
@@ -259,6 +289,10 @@ int main(int argc, char **argv)
         vforks(argv[0]);
     else if (strcmp(mode, "one") == 0 && argc > 2)
         draw(argv[2]);
+    else if (strcmp(mode, "failing") == 0)
+        failing(argv[0]);
+    else if (strcmp(mode, "big") == 0)
+        big();
     else if (strcmp(mode, "errors") == 0)
         errors();
     else if (strcmp(mode, "large") == 0 && argc > 2)
