@@ -5,7 +5,7 @@
 #include "determinism/determinism.h"
 #include "determinism/vdso.h"
 
-#define SECOND_NS 1000000000
+#define SECOND_NS INT64_C(1000000000)
 
 /* ---- image.c ---- */
 

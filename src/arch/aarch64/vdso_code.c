@@ -96,8 +96,9 @@ __asm__(".pushsection .rodata.vdso_code,\"a\",@progbits\n"
         "vdso_code_end:\n"
         ".popsection\n");
 
-extern const uint8_t vdso_code[], vdso_code_end[], vdso_clock_gettime[], vdso_gettimeofday[],
-    vdso_getrandom[], vdso_recall[], vdso_recall_end[];
+/* Hidden: a reference through the GOT would lose the place of a label that is not global. */
+extern const uint8_t __attribute__((visibility("hidden"))) vdso_code[], vdso_code_end[],
+    vdso_clock_gettime[], vdso_gettimeofday[], vdso_getrandom[], vdso_recall[], vdso_recall_end[];
 
 _Static_assert(sizeof(struct arch_vdso_slots) == 48, "slots");
 _Static_assert(offsetof(struct arch_vdso_slots, seconds) == 24, "seconds");
