@@ -5,7 +5,6 @@
  */
 #include "fs/deny.h"
 
-
 #include "fs/behalf.h"
 #include "fs/fs.h"
 #include "policy/policy.h"

@@ -111,11 +111,11 @@ void arch_vdso_code(struct arch_vdso_code *ret)
 {
     *ret = (struct arch_vdso_code){
         .code = vdso_code,
-        .size = AT(vdso_code_end),
-        .clock_gettime = AT(vdso_clock_gettime),
-        .gettimeofday = AT(vdso_gettimeofday),
-        .getrandom = AT(vdso_getrandom),
-        .recall = AT(vdso_recall),
-        .recall_end = AT(vdso_recall_end),
+        .size = offset_of(vdso_code_end),
+        .clock_gettime = offset_of(vdso_clock_gettime),
+        .gettimeofday = offset_of(vdso_gettimeofday),
+        .getrandom = offset_of(vdso_getrandom),
+        .recall = offset_of(vdso_recall),
+        .recall_end = offset_of(vdso_recall_end),
     };
 }
