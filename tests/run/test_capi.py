@@ -255,3 +255,18 @@ def test_machine_facts(lib):
     assert lib.sandlock_syscall_nr(b'openat') in (257, 56)
     assert lib.sandlock_syscall_nr(b'nonsense') == -1
     assert lib.sandlock_min_landlock_abi() == 6
+
+
+def test_time_and_randomness(lib):
+    """The same clock and the same bytes as from the command line; wrong values name the field."""
+    made, code, words = build(lib, ('fs_read', '/dev'), ('time_start', '2001-02-03T04:05:06Z'),
+                              ('random_seed', ctypes.c_uint64(7)))
+    assert made, (code, words)
+    program = ('sh', '-c', 'date +%F; head -c 8 /dev/urandom | od -An -tx1')
+    outputs = {finished(lib, lib.sandlock_run(made, None, *argv(*program))) for _ in range(2)}
+    lib.sandlock_sandbox_free(made)
+    assert len(outputs) == 1
+    reason, status, _, text = outputs.pop()
+    assert (reason, status) == (EXITED, 0) and text.startswith(b'2001-02-03\n') and len(text) > 20
+    made, code, words = build(lib, ('time_start', 'soon'))
+    assert not made and code == -22 and 'time_start' in words

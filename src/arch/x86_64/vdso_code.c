@@ -123,7 +123,10 @@ _Static_assert(sizeof(struct arch_vdso_slots) == 48, "slots");
 _Static_assert(offsetof(struct arch_vdso_slots, seconds) == 24, "seconds");
 _Static_assert(offsetof(struct arch_vdso_slots, microseconds) == 40, "microseconds");
 
-#define AT(label) (size_t)((label)-vdso_code)
+static size_t offset_of(const uint8_t *label)
+{
+    return (size_t)((uintptr_t)label - (uintptr_t)vdso_code);
+}
 
 void arch_vdso_code(struct arch_vdso_code *ret)
 {
