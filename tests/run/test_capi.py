@@ -27,12 +27,14 @@ def lib():
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
     names = ('fs_read', 'fs_write', 'fs_deny', 'cwd', 'net_allow', 'net_allow_bind',
-             'extra_deny_syscalls')
+             'extra_deny_syscalls', 'time_start')
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
     api.sandlock_sandbox_builder_env_var.argtypes = [pointer, text, text]
     api.sandlock_sandbox_builder_env_var.restype = pointer
+    api.sandlock_sandbox_builder_random_seed.argtypes = [pointer, ctypes.c_uint64]
+    api.sandlock_sandbox_builder_random_seed.restype = pointer
     api.sandlock_sandbox_builder_new.restype = pointer
     api.sandlock_sandbox_build.argtypes = [pointer, ctypes.POINTER(ctypes.c_int),
                                            ctypes.POINTER(pointer)]
@@ -260,7 +262,7 @@ def test_machine_facts(lib):
 def test_time_and_randomness(lib):
     """The same clock and the same bytes as from the command line; wrong values name the field."""
     made, code, words = build(lib, ('fs_read', '/dev'), ('time_start', '2001-02-03T04:05:06Z'),
-                              ('random_seed', ctypes.c_uint64(7)))
+                              ('random_seed', 7))
     assert made, (code, words)
     program = ('sh', '-c', 'date +%F; head -c 8 /dev/urandom | od -An -tx1')
     outputs = {finished(lib, lib.sandlock_run(made, None, *argv(*program))) for _ in range(2)}
