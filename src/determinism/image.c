@@ -345,7 +345,7 @@ struct verdict image_recall(const struct request *r, unsigned data_arg, const vo
     /* As at an exec: asked for before the answer, so that the thread stops before user space. */
     ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
     request_answer(r, verdict_errno(EINTR));
-    while (waitpid(r->tid, &status, __WALL) < 0) {
+    while (waitpid(r->tid, &status, __WALL | __WNOTHREAD) < 0) {
         if (errno != EINTR)
             return verdict_gone();
     }

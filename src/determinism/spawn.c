@@ -25,6 +25,8 @@
 #define SPIN 40 /* looks before sleeping: a small fork takes some 50 µs */
 #define NAP_NS 30000
 #define PATIENCE_MS 3
+#define DEFER_NAP_NS 200000
+#define DEFER_TRIES 25000 /* 5 s */
 #define PATIENCE_MAX_MS 10000
 
 static int64_t spawn_now_ms(void)
@@ -59,7 +61,7 @@ static bool spawn_wait(struct watch *w, unsigned patience_ms, int *ret_status, b
 
     *ret_late = false;
     for (unsigned i = 0;; i++) {
-        pid_t p = waitpid(w->tid, ret_status, __WALL | WNOHANG);
+        pid_t p = waitpid(w->tid, ret_status, __WALL | __WNOTHREAD | WNOHANG);
 
         if (p == w->tid)
             return WIFSTOPPED(*ret_status);
@@ -84,7 +86,7 @@ static void spawn_register(const struct request *r, pid_t tgid)
     if (ptrace(PTRACE_GETEVENTMSG, r->tid, NULL, &message) < 0 || message == 0)
         return;
     child = (pid_t)message;
-    while (waitpid(child, &status, __WALL) < 0) {
+    while (waitpid(child, &status, __WALL | __WNOTHREAD) < 0) {
         if (errno != EINTR)
             return;
     }
@@ -166,6 +168,21 @@ static struct verdict spawn_work(const struct request *r, void *arg)
     return verdict_errno(EPERM);
 }
 
+/* When more fork at a time than there are workers the others wait, as they would for a processor. This
+ * receiver waits with them; a watched thread whose call is not received yet can be interrupted, so the
+ * workers go on. */
+static struct verdict spawn_defer(const struct request *r)
+{
+    const struct timespec moment = {.tv_nsec = DEFER_NAP_NS};
+    struct verdict v = request_defer(r, spawn_work, NULL);
+
+    for (int i = 0; i < DEFER_TRIES && v.kind == VERDICT_ERRNO && request_alive(r); i++) {
+        nanosleep(&moment, NULL);
+        v = request_defer(r, spawn_work, NULL);
+    }
+    return v;
+}
+
 struct verdict random_on_spawn(struct request *r)
 {
     uint64_t flags = r->call.args[0];
@@ -177,5 +194,5 @@ struct verdict random_on_spawn(struct request *r)
         request_explain(r, "clone", EPERM, "--random-seed", "without CLONE_UNTRACED");
         return verdict_errno(EPERM);
     }
-    return request_defer(r, spawn_work, NULL);
+    return spawn_defer(r);
 }

@@ -4,6 +4,9 @@
  * waits for one exec stay on one thread. Trusts nothing the caller wrote: only what the kernel
  * reports about the stopped process.
  *
+ * Waits name this thread's own tracees only (__WNOTHREAD): another thread of ours may trace another
+ * thread of the same process.
+ *
  * The order matters. The caller waits in its notification when we seize it: nothing can slip through
  * before. After the answer it runs inside the kernel only: it either reaches the exec event, or the
  * call fails and the interrupt stops it on its way back to user space. A stop that is not the exec
@@ -35,7 +38,7 @@ static pid_t guard_wait(pid_t tid, pid_t tgid, int *ret_status)
     const struct timespec moment = {.tv_nsec = GUARD_POLL_NS};
     /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
      * keep theirs, are waited for asleep. */
-    int options = __WALL | (tid != tgid ? WNOHANG : 0);
+    int options = __WALL | __WNOTHREAD | (tid != tgid ? WNOHANG : 0);
 
     for (;;) {
         pid_t p = waitpid(tid, ret_status, options);
@@ -48,7 +51,7 @@ static pid_t guard_wait(pid_t tid, pid_t tgid, int *ret_status)
             return -ESRCH;
         if (p < 0 && errno == ECHILD) {
             /* Either it became the leader, or it is gone with the process. */
-            p = waitpid(tgid, ret_status, __WALL | WNOHANG);
+            p = waitpid(tgid, ret_status, __WALL | __WNOTHREAD | WNOHANG);
             if (p == tgid)
                 return p;
             if (p < 0 && errno == ECHILD)
@@ -96,7 +99,7 @@ static void guard_judge(const struct request *r, pid_t pid)
     }
     kill(pid, SIGKILL);
     /* Its parent is told only after the tracer has seen the end. */
-    while (waitpid(pid, &status, __WALL) >= 0) {
+    while (waitpid(pid, &status, __WALL | __WNOTHREAD) >= 0) {
         if (!WIFSTOPPED(status))
             return;
     }

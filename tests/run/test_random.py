@@ -164,3 +164,20 @@ def test_unused_costs_nothing():
     seeded = run('--stats', '--random-seed', 1, '--', DRAWS, 'one', 'x')
     assert 'notifications: 0\n' in plain.stderr
     assert 'getrandom' in seeded.stderr and 'exec 1' in seeded.stderr
+
+
+def test_many_at_once():
+    """More forks at a time than the supervisor has workers; forks by threads."""
+    count = 40 if IN_VM else 300
+    result = run('--random-seed', 1, '--', 'xargs', '-P', count, '-I{}', DRAWS, 'one', '{}',
+                 input=''.join(f'{i}\n' for i in range(count)))
+    assert result.returncode == 0 and len(set(result.stdout.splitlines())) == count, result.stderr
+    code = ('import subprocess, threading\n'
+            'def f():\n'
+            '    for _ in range(10): subprocess.run(["true"], check=True)\n'
+            't = [threading.Thread(target=f) for _ in range(4)]\n'
+            'for x in t: x.start()\n'
+            'for x in t: x.join()\n'
+            'print("done")')
+    result = run('--random-seed', 1, '--time-start', '5', '--', PYTHON, '-S', '-c', code)
+    assert result.stdout == 'done\n' and not result.stderr
