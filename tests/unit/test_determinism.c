@@ -266,12 +266,13 @@ static void test_vdso_code_numbers(void **state)
     struct arch_vdso_code c;
     const uint32_t nr = SYS_getrandom;
     const uint32_t mov_x8 = 0xd2800008u | nr << 5; /* aarch64 */
-    const uint8_t *at;
+    uint8_t at[24];
 
     (void)state;
     arch_vdso_code(&c);
-    at = c.code + c.getrandom;
-    assert_true(memmem(at, 24, &nr, sizeof(nr)) || memmem(at, 24, &mov_x8, sizeof(mov_x8)));
+    memcpy(at, c.code + c.getrandom, sizeof(at));
+    assert_true(memmem(at, sizeof(at), &nr, sizeof(nr)) ||
+                memmem(at, sizeof(at), &mov_x8, sizeof(mov_x8)));
     assert_true(c.recall_end > c.recall && c.recall_end - c.recall == arch_syscall_insn_len);
 }
 
