@@ -20,6 +20,8 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -33,7 +35,7 @@
 
 extern char **environ;
 
-static char file[4096], link_name[4096];
+static char file[4096], link_name[4096], nothing[4096];
 static int file_fd, pair_fd[2];
 static char *page;
 
@@ -187,6 +189,52 @@ static void do_getppid(void)
 }
 
 /* Mediated under --name, answered by the floor program otherwise: not part of the default run. */
+static void do_clock(void)
+{
+    struct timespec t;
+
+    check(clock_gettime(CLOCK_REALTIME, &t) == 0, "clock_gettime");
+}
+
+static void do_day(void)
+{
+    struct timeval t;
+
+    check(gettimeofday(&t, NULL) == 0, "gettimeofday");
+}
+
+static void do_raw_clock(void)
+{
+    struct timespec t;
+
+    check(syscall(SYS_clock_gettime, CLOCK_REALTIME, &t) == 0, "clock_gettime");
+}
+
+static void do_getrandom(void)
+{
+    char b[16];
+
+    check(syscall(SYS_getrandom, b, sizeof(b), 0) == sizeof(b), "getrandom");
+}
+
+static void do_until(void)
+{
+    struct timespec t = {1, 0}; /* long past */
+
+    errno = clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &t, NULL);
+    check(errno == 0, "clock_nanosleep");
+}
+
+static void do_exec_static(void)
+{
+    char *argv[] = {nothing, NULL};
+    pid_t pid;
+    int status;
+
+    errno = posix_spawn(&pid, argv[0], NULL, NULL, argv, environ);
+    check(errno == 0 && waitpid(pid, &status, 0) == pid && status == 0, nothing);
+}
+
 static void do_uname(void)
 {
     struct utsname u;
@@ -226,6 +274,12 @@ static const struct test {
     {"tcp send", do_tcp_send, 0},
     {"tcp sendmsg", do_tcp_sendmsg, 0},
     {"open+close", do_open, 0},
+    {"clock_gettime", do_clock, 1},
+    {"gettimeofday", do_day, 1},
+    {"clock_gettime, system call", do_raw_clock, 1},
+    {"wait for a moment that has passed", do_until, 1},
+    {"getrandom", do_getrandom, 1},
+    {"spawn+exec, static", do_exec_static, 1},
     {"uname", do_uname, 1},
     {"netlink socket", do_netlink, 1},
 };
@@ -293,6 +347,7 @@ int main(int argc, char **argv)
     }
     snprintf(file, sizeof(file), "%s/file", argv[1]);
     snprintf(link_name, sizeof(link_name), "%s/link", argv[1]);
+    snprintf(nothing, sizeof(nothing), "%s/nothing", argv[1]);
     file_fd = open(file, O_RDONLY | O_CLOEXEC);
     check(file_fd >= 0, file);
     check(socketpair(AF_UNIX, SOCK_STREAM, 0, pair_fd) == 0, "socketpair");

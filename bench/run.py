@@ -37,7 +37,8 @@ class Bench:
         self.sandlock_bin = self.work / 'sandlock'
         self.confine_bin = self.work / 'confine'
         for source, target in ((self.build / 'sandlock', self.sandlock_bin),
-                               (self.build / 'bench' / 'confine', self.confine_bin)):
+                               (self.build / 'bench' / 'confine', self.confine_bin),
+                               (self.build / 'bench' / 'nothing', self.work / 'nothing')):
             shutil.copy(source, target)
             if shutil.which('strip'):
                 subprocess.run(['strip', target], check=True)
@@ -242,6 +243,27 @@ def section_dirs(bench):
     table(['entries', 'bare ms', 'sandlock ms', 'sorted ms', 'of bare', 'sorted, of bare'], rows)
 
 
+def section_determinism(bench):
+    own = [bench.work, bench.build]
+    names = ['clock_gettime', 'gettimeofday', 'clock_gettime, system call',
+             'wait for a moment that has passed', 'getrandom', 'stat', 'open+close', 'fork+wait',
+             'spawn+exec, static', 'spawn+exec']
+    prefixes = [[], bench.sandlock(read=own),
+                bench.sandlock('--time-start', '2000-01-01T00:00:00Z', read=own),
+                bench.sandlock('--random-seed', '1', read=own)]
+    title('Time and randomness')
+    rows = []
+    for pinned in (True, False):
+        results = micro_rounds(bench, prefixes, names, pinned)
+        for name in results[0]:
+            row = [name, 'one core' if pinned else 'free',
+                   *(f'{statistics.median(r[name]) / 1000:.3f}' for r in results)]
+            row += [times(median_ratio(results[1][name], r[name])) for r in results[2:]]
+            rows.append(row)
+    table(['call', 'cores', 'bare µs', 'sandlock', '--time-start', '--random-seed',
+           'time: of sandlock', 'seed: of sandlock'], rows)
+
+
 # ---- programs ----
 
 def wall(argv, env, cwd):
@@ -377,6 +399,7 @@ SECTIONS = {
     'start': section_start,
     'micro': section_micro,
     'floors': section_floors,
+    'determinism': section_determinism,
     'workloads': section_workloads,
     'dirs': section_dirs,
     'notifications': section_notifications,

@@ -120,6 +120,8 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_cwd: return policy_set_cwd(p, flag, value, err);
     case RUN_OPTION_user: return policy_set_user(p, flag, value, err);
     case RUN_OPTION_name: return policy_set_name(p, flag, value, err);
+    case RUN_OPTION_time_start: return policy_set_time_start(p, flag, value, err);
+    case RUN_OPTION_random_seed: return policy_set_random_seed(p, flag, value, err);
     case RUN_OPTION_gpu: return policy_set_gpu(p, flag, value, err);
     case RUN_OPTION_extra_deny_syscall: return policy_add_deny_syscall(p, flag, value, err);
     case RUN_OPTION_extra_allow_syscall: return policy_add_allow_syscall(p, flag, value, err);

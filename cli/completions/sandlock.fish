@@ -27,6 +27,8 @@ complete -c sandlock -n '__fish_seen_subcommand_from run' -l gpu -r -a 'all' -d 
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l no-randomize-memory -d 'fixed address space layout'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l no-huge-pages -d 'no transparent huge pages'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l no-coredump -d 'no core files'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l time-start -r -d 'the wall clock starts at this RFC 3339 time (or seconds since 1970); file times move with it'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l random-seed -r -d 'random bytes follow from N and the place in the tree of processes'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l deterministic-dirs -d 'list every directory in bytewise order of names'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l extra-deny-syscall -r -a 'network process tracing mount mqueue aio memfd watch sched' -d 'refuse a system call of either machine, or a group: network, process, tracing, mount, mqueue, aio, memfd, watch, sched'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l extra-allow-syscall -r -a 'sysv_ipc' -d 'take a group back from the default deny list: sysv_ipc'

@@ -59,6 +59,8 @@ BUILDER_TEXT(net_deny_bind, "net_deny_bind",
              policy_add_net_deny_bind(&b->policy, "net_deny_bind", text, &b->err))
 BUILDER_TEXT(net_allow_bind, "net_allow_bind",
              policy_add_net_allow_bind(&b->policy, "net_allow_bind", text, &b->err))
+BUILDER_TEXT(time_start, "time_start",
+             policy_set_time_start(&b->policy, "time_start", text, &b->err))
 BUILDER_BOOL(clean_env, clean_env)
 BUILDER_BOOL(port_remap, port_remap)
 BUILDER_BOOL(no_randomize_memory, no_randomize_memory)
@@ -125,6 +127,16 @@ _public_ sandlock_builder_t *sandlock_sandbox_builder_user(sandlock_builder_t *b
         b->policy.has_user = true;
         b->policy.uid = uid;
         b->policy.gid = gid;
+    }
+    return b;
+}
+
+_public_ sandlock_builder_t *sandlock_sandbox_builder_random_seed(sandlock_builder_t *b,
+                                                                  uint64_t seed)
+{
+    if (b) {
+        b->policy.has_random_seed = true;
+        b->policy.random_seed = seed;
     }
     return b;
 }

@@ -147,6 +147,40 @@ struct arch_vdso_names {
 extern const struct arch_vdso_names arch_vdso_names;
 
 /*
+ * Code that is laid behind the image of a vDSO (vdso_code.c): position independent, runs in the
+ * command's processes with any stack, keeps the machine's calling convention, has landing pads. Its
+ * first bytes are these words, filled in by whoever places it.
+ */
+struct arch_vdso_slots {
+    int64_t clock_gettime, gettimeofday, getrandom; /* the originals, relative to the code */
+    int64_t seconds;                                /* added to wall clocks: floor of the offset */
+    int64_t nanoseconds, microseconds;              /* the rest, not negative */
+};
+/* Offsets into the code; 0: this machine's vDSO has no such function. */
+struct arch_vdso_code {
+    const uint8_t *code;
+    size_t size;
+    size_t clock_gettime, gettimeofday, time; /* the original's result plus the offset */
+    size_t getrandom;                         /* always the system call */
+    size_t recall, recall_end; /* entry, and the pc behind its system call instruction */
+};
+void arch_vdso_code(struct arch_vdso_code *ret);
+
+/*
+ * Lets a stopped thread make its system call once more with other arguments, through the code at
+ * `recall`, which puts the registers back and returns to where the call was made. The frame lies
+ * where no C code has anything: below the stack pointer and what may be used beneath it.
+ */
+struct arch_recall {
+    uint64_t saved[12]; /* the machine's business */
+    uint64_t data[4];   /* what an argument may point to */
+};
+/* Where the frame goes, 0 when the stack pointer is not one. */
+uint64_t arch_recall_place(const struct arch_regs *r);
+void arch_recall_set(struct arch_regs *r, uint64_t recall, uint64_t frame_at, int64_t nr,
+                     const uint64_t args[6], struct arch_recall *frame);
+
+/*
  * clone() with a new stack for the raw child: calls fn(arg) in the child on `stack_top` and exits
  * with its result through exit(2). flags go to the kernel unchanged. Returns the pid or -errno.
  * The child shares memory when CLONE_VM is in flags and must make raw calls only.

@@ -12,6 +12,7 @@
 
 #include "fs/deny.h"
 #include "fs/fs.h"
+#include "fs/grants.h"
 #include "fs/procfs.h"
 #include "fs/procview.h"
 
@@ -41,13 +42,16 @@ static int behalf_judge_proc(const struct request *r, const struct resolved *o, 
     int e;
 
     if (v) {
-        e = procview_judge(r, v, o->fd, &o->id, o->on_proc, what == JUDGE_OPEN);
+        e = procview_judge(r, v, o->fd, &o->id, o->on_proc,
+                           what == JUDGE_WRITE  ? GRANT_READ | GRANT_WRITE
+                           : what == JUDGE_OPEN ? GRANT_READ
+                                                : 0);
         if (e < 0)
             request_explain(r, path, -e, "virtual /proc",
                             "processes outside the sandbox and host secrets are never shown");
         return e;
     }
-    if (o->on_proc && what == JUDGE_OPEN) {
+    if (o->on_proc && what != JUDGE_LOOK) {
         request_explain(r, path, EACCES, "no read grant", "add --fs-read /proc");
         return -EACCES;
     }

@@ -7,11 +7,14 @@
  */
 #pragma once
 
+#include <sys/stat.h>
+
 #include "fs/resolve.h"
 
 enum judge_for {
-    JUDGE_LOOK, /* attributes, names, a place to stand */
-    JUDGE_OPEN, /* content, or a descriptor that leads to it */
+    JUDGE_LOOK,  /* attributes, names, a place to stand */
+    JUDGE_OPEN,  /* content, or a descriptor that leads to it */
+    JUDGE_WRITE, /* a descriptor that changes it */
 };
 
 /* 0 or the negative errno with which the object is refused; says why through request_explain(). */
@@ -64,6 +67,9 @@ struct xattr_args_copy {
     uint32_t size, flags;
 };
 int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret);
+
+/* Attributes as the command sees them: owners (ids.h) and times (determinism.h). */
+void behalf_show_stat(const struct request *r, struct stat *st);
 
 /* Handlers. */
 struct verdict behalf_open(struct request *r);

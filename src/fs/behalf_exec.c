@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * exec under fs-deny and proc-view. Receiver threads. The path is hostile and may change after it was
- * judged; with denies the loaded program is compared again at the exec event (exec_guard.c).
+ * judged; with denies the loaded program is compared again at the exec stop (fs_deny_exec).
  */
 #include <elf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fs/behalf.h"
 #include "fs/deny.h"
-#include "fs/exec_guard.h"
 #include "fs/fs.h"
 #include "fs/view.h"
 
@@ -90,22 +90,18 @@ static bool exec_descriptor_denied(const struct request *r, pid_t pid)
 /* A script counts as its interpreter here: the kernel read the script's first line only. Its path
  * was judged before; should it have been exchanged since, the interpreter opens the denied file by
  * a call of its own, which is judged like any other. */
-static int exec_check(const struct request *r, pid_t pid, void *arg)
+int fs_deny_exec(const struct request *r, pid_t pid)
 {
-    const char *subject = arg;
-    char path[64];
+    char path[64], subject[PATH_MAX];
+    ssize_t n;
 
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)pid);
     if (!exec_covers(r, path) && !exec_maps_denied(r, pid) && !exec_descriptor_denied(r, pid))
         return 0;
+    n = readlink(path, subject, sizeof(subject) - 1);
+    subject[n > 0 ? n : 0] = '\0';
     request_explain(r, subject, EACCES, "--fs-deny", "the denied program was killed");
     return -EACCES;
-}
-
-bool fs_deny_exec_denied(const struct request *r, pid_t pid, const char *path)
-{
-    return supervisor_state(r->sup, &fs_deny_feature) &&
-           exec_check(r, pid, (void *)(uintptr_t)path) < 0;
 }
 
 struct verdict behalf_exec(struct request *r)
@@ -123,8 +119,7 @@ struct verdict behalf_exec(struct request *r)
         return verdict_errno(e);
     if (supervisor_plan(r->sup)->root)
         return view_exec(r, &t.at, t.path);
-    if (supervisor_state(r->sup, &fs_deny_feature))
-        return exec_guard_run(r, exec_check, t.path);
     return verdict_continue("Landlock checks what is executed at its real place, and refuses the "
-                            "links of processes outside; only granted programs can be named");
+                            "links of processes outside; only granted programs can be named; with "
+                            "denies the loaded program is compared at the exec stop");
 }

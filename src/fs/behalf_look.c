@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
 
+#include "determinism/determinism.h"
 #include "fs/behalf.h"
 #include "fs/ids.h"
 #include "fs/procfs.h"
@@ -46,6 +47,12 @@ static int look_stat_target(struct request *r, uint32_t flags, struct target *t)
     return behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
 }
 
+void behalf_show_stat(const struct request *r, struct stat *st)
+{
+    ids_show(supervisor_policy(r->sup), st);
+    determinism_show_stat(r->sup, st);
+}
+
 struct verdict behalf_stat(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
@@ -61,7 +68,7 @@ struct verdict behalf_stat(struct request *r)
         return verdict_errno(e);
     if (fstat(t.at.fd, &st) < 0)
         return verdict_errno(errno);
-    ids_show(supervisor_policy(r->sup), &st);
+    behalf_show_stat(r, &st);
     virtual_attributes(r, t.at.fd, &t.at.id, t.at.on_proc, &st);
     size_t n = arch_native()->encode_stat(&st, out);
     return verdict_result(request_write(r, call_addr(&r->call, 2), out, n));
@@ -110,6 +117,7 @@ struct verdict behalf_statx(struct request *r)
     ids_show_pair(supervisor_policy(r->sup), &ids[0], &ids[1]);
     memcpy(out + LOOK_STATX_UID, ids, sizeof(ids));
     look_statx_virtual(r, &t.at, out);
+    determinism_show_statx(r->sup, out);
     return verdict_result(request_write(r, call_addr(&r->call, 4), out, sizeof(out)));
 }
 

@@ -209,7 +209,8 @@ static int open_check_sticky(const struct target *t)
 static struct verdict open_existing(const struct request *r, const struct open_call *c,
                                     struct target *t)
 {
-    int e = behalf_judge(r, &t->at, JUDGE_OPEN, t->path);
+    bool reads = (c->flags & O_ACCMODE) == O_RDONLY && !(c->flags & O_TRUNC);
+    int e = behalf_judge(r, &t->at, reads ? JUDGE_OPEN : JUDGE_WRITE, t->path);
 
     if (e < 0)
         return verdict_errno(e);

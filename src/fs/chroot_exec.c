@@ -21,6 +21,7 @@
 #include "fs/behalf.h"
 #include "fs/chroot.h"
 #include "fs/fs.h"
+#include "supervisor/exec_guard.h"
 
 #define EXEC_CHECK 0x10000u /* AT_EXECVE_CHECK, 6.14 */
 #define EXEC_HEAD 256       /* BINPRM_BUF_SIZE: what the kernel reads of a script */
@@ -272,7 +273,7 @@ static void image_kill(const struct trace *t)
     int status;
 
     kill(t->pid, SIGKILL);
-    while (waitpid(t->pid, &status, __WALL) >= 0) {
+    while (waitpid(t->pid, &status, __WALL | __WNOTHREAD) >= 0) {
         if (!WIFSTOPPED(status))
             return;
     }
@@ -286,8 +287,7 @@ static void image_start(struct trace *t, const struct load *l)
     int64_t ignored;
     uint64_t insn;
 
-    if (fs_deny_exec_denied(t->r, t->pid, l->execfn) ||
-        chroot_stack(t, &l->words, l->execfn, &image) < 0) {
+    if (chroot_stack(t, &l->words, l->execfn, &image) < 0) {
         image_kill(t);
         return;
     }
@@ -300,6 +300,11 @@ static void image_start(struct trace *t, const struct load *l)
                                  image.execfn + (slash ? (uint64_t)(slash - l->execfn) + 1 : 0)},
                    &ignored) < 0)
         return;
+    /* The hooks see the stack that the program will have. Not a byte of it has run. */
+    if (arch_regs_set(t->pid, &t->regs) < 0 || exec_guard_hooks(t->r, t->pid) != 0) {
+        image_kill(t);
+        return;
+    }
     trace_end_exec(t);
 }
 

@@ -88,11 +88,6 @@ static int deny_start(struct supervisor *s, void **ret_state, struct error *err)
     struct deny *d;
     int e;
 
-    if (!kernel_can_ptrace())
-        return error_set(err, ERROR_SETUP, -EPERM, "--fs-deny",
-                         "ptrace of own children is refused here (Yama, a container's profile, an "
-                         "outer sandlock that runs without --no-supervisor); it is needed to keep "
-                         "denied programs from being executed");
     e = root ? deny_translate(root, &supervisor_policy(s)->fs_deny, &paths, err) : 0;
     if (e == 0)
         e = deny_new(root ? &paths : &supervisor_policy(s)->fs_deny, &d, err);
@@ -119,4 +114,5 @@ const struct feature fs_deny_feature = {
     .behalf = true,
     .start = deny_start,
     .stop = deny_stop,
+    .exec = fs_deny_exec,
 };

@@ -24,3 +24,6 @@ int deny_keeps(struct deny *d, const struct sys_ident *dir);
 /* Brackets a rename of a directory: places are read anew while one is under way. */
 void deny_rename_begin(struct deny *d);
 void deny_rename_end(struct deny *d);
+
+/* The exec hook: is what was loaded denied (behalf_exec.c)? */
+int fs_deny_exec(const struct request *r, pid_t pid);

@@ -16,9 +16,6 @@ extern const struct feature fs_procview_feature;
 
 /* DD-01: --deterministic-dirs. Before proc-view, whose filter it applies. */
 extern const struct feature fs_dirs_feature;
-/* Is something denied in the program that the stopped process is about to run? */
-bool fs_deny_exec_denied(const struct request *r, pid_t pid, const char *path);
-
 /* Does the policy grant a path that contains /proc or lies on a procfs? */
 bool fs_grants_proc(const struct policy *p);
 

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "determinism/determinism.h"
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/ids.h"
@@ -194,6 +195,8 @@ static int metadata_read_times(const struct request *r, struct timespec ts[2])
     if (r->call.variant == VARIANT_UTIMBUF) {
         ts[0] = (struct timespec){.tv_sec = v[0]};
         ts[1] = (struct timespec){.tv_sec = v[1]};
+        for (int i = 0; i < 2; i++)
+            determinism_take_time(r->sup, &ts[i]);
         return 1;
     }
     for (int i = 0; i < 2; i++) {
@@ -204,6 +207,7 @@ static int metadata_read_times(const struct request *r, struct timespec ts[2])
         if (!special && (part < 0 || part >= (micro ? 1000000 : 1000000000)))
             return -EINVAL;
         ts[i] = (struct timespec){.tv_sec = v[2 * i], .tv_nsec = micro ? part * 1000 : part};
+        determinism_take_time(r->sup, &ts[i]);
     }
     return 1;
 }

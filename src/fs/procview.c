@@ -78,7 +78,7 @@ static bool procview_is_own(const struct request *r, pid_t pid)
 }
 
 static int procview_judge_proc(const struct request *r, const struct procview *v, int fd,
-                               const struct sys_ident *id, bool open)
+                               const struct sys_ident *id, int need)
 {
     struct procfs_place place;
     int bits, e = procfs_place(fd, id, &place);
@@ -91,22 +91,22 @@ static int procview_judge_proc(const struct request *r, const struct procview *v
         if (strcmp(place.rest, secret_proc[i]) == 0)
             return -EACCES;
     }
-    if (!open)
+    if (!need)
         return 0;
     if (place.pid && procview_is_memory(place.leaf) && !procview_is_own(r, place.pid))
         return -EACCES;
     if (!*place.rest && !v->can_list)
         return -EACCES;
-    /* The receivers may read all of /proc; the command what was granted. */
+    /* The receivers may read, some also write, all of /proc; the command what was granted. */
     bits = grants_of_object(v->grants, fd, -1, NULL);
-    return bits > 0 && (bits & GRANT_READ) ? 0 : -EACCES;
+    return bits > 0 && (bits & need) == need ? 0 : -EACCES;
 }
 
 int procview_judge(const struct request *r, const struct procview *v, int fd,
-                   const struct sys_ident *id, bool on_proc, bool open)
+                   const struct sys_ident *id, bool on_proc, int need)
 {
     if (on_proc)
-        return procview_judge_proc(r, v, fd, id, open);
+        return procview_judge_proc(r, v, fd, id, need);
     return procview_sys_secret(fd, id) ? -EACCES : 0;
 }
 

@@ -8,10 +8,10 @@
 
 struct procview;
 
-/* 0, or -ENOENT for whatever belongs to a foreign process, -EACCES for what nobody may have. `open`:
- * content is wanted. */
+/* 0, or -ENOENT for whatever belongs to a foreign process, -EACCES for what nobody may have. `need`:
+ * GRANT_* bits of the policy that what is wanted takes, 0 for attributes. */
 int procview_judge(const struct request *r, const struct procview *v, int fd,
-                   const struct sys_ident *id, bool on_proc, bool open);
+                   const struct sys_ident *id, bool on_proc, int need);
 /* Can the listing of the root of a procfs be filtered here? Otherwise nobody may open it. */
 bool procview_can_list(const struct procview *v);
 /* Lists any directory on behalf; without foreign processes when it is the root of a procfs. */

@@ -2,6 +2,7 @@
 /*
  * The virtual files of this build. Constant data; each renders itself where its subject lives.
  */
+#include "determinism/determinism.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
@@ -22,5 +23,7 @@ const struct virtual_file *const all_virtual_files[] = {
     &net_proc_files[15],      &net_proc_files[16],       &net_proc_files[17],
     &net_proc_files[18],      &net_proc_files[19],       &net_proc_files[20],
     &net_proc_files[21],      &net_proc_files[22],       &net_proc_files[23],
+    &determinism_random_file, &determinism_urandom_file, &determinism_hwrng_file,
+    &determinism_uuid_file,   &determinism_boot_id_file,
 };
 const size_t all_virtual_file_count = ARRAY_SIZE(all_virtual_files);

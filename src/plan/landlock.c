@@ -241,11 +241,13 @@ int landlock_ruleset(const struct policy *p, const struct landlock_masks *m,
     return r < 0 ? r : steal_fd(&fd);
 }
 
-int landlock_add_proc(int ruleset_fd, const struct landlock_masks *m)
+int landlock_add_proc(int ruleset_fd, const struct landlock_masks *m, bool write)
 {
     _cleanup_close_ int fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     uint64_t rights = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 
+    if (write)
+        rights |= LANDLOCK_ACCESS_FS_WRITE_FILE;
     if (fd < 0)
         return -errno;
     return sys_landlock_add_path(ruleset_fd, rights & m->handled_fs, fd);

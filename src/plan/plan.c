@@ -45,6 +45,7 @@ static int select_features(struct plan *p, struct error *err)
                              PLAN_MAX_FEATURES);
         p->features[p->nfeatures++] = f;
         p->behalf |= f->behalf;
+        p->writes_proc |= f->writes_proc;
     }
     return 0;
 }
@@ -104,7 +105,7 @@ static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct
     if (r < 0)
         return r;
     p->nested_fd = r;
-    r = landlock_add_proc(p->ruleset_fd, m);
+    r = landlock_add_proc(p->ruleset_fd, m, p->writes_proc);
     if (r < 0)
         return error_set(err, ERROR_SETUP, r, "/proc", "mediating files needs /proc: %s",
                          error_text(r));

@@ -25,6 +25,7 @@ struct plan {
     struct root *root; /* the tree the command sees, NULL: the host's */
     bool notify;       /* the filter has NOTIFY verdicts: a listener is needed */
     bool behalf;       /* files are opened on behalf: receivers live in the domain too */
+    bool writes_proc;  /* ... and that domain may write below /proc */
     int anchor_fd;     /* scope-only ruleset for the anchor (signal scope), or -1 */
     int ruleset_fd;    /* the policy's ruleset, or -1 when Landlock is disabled altogether */
     int nested_fd;     /* second, narrower ruleset for the command under `behalf`, or -1 */

@@ -54,6 +54,19 @@ int parse_u32(const char *text, uint32_t *ret)
     return 0;
 }
 
+int parse_u64(const char *text, uint64_t *ret)
+{
+    uint64_t v;
+    int r = parse_digits(&text, UINT64_MAX, &v);
+
+    if ((r == 0 || r == -ERANGE) && *text)
+        return -EINVAL;
+    if (r < 0)
+        return r;
+    *ret = v;
+    return 0;
+}
+
 int parse_seconds(const char *text, uint64_t *ret_ns)
 {
     uint64_t seconds = 0;

@@ -146,6 +146,11 @@ struct policy {
     bool no_randomize_memory, no_huge_pages, no_coredump;
     bool deterministic_dirs;
 
+    bool has_time_start;
+    int64_t time_start_ns; /* --time-start: nanoseconds since 1970 */
+    bool has_random_seed;
+    uint64_t random_seed;
+
     struct call_set extra_deny;
     bool allow_sysv_ipc; /* --extra-allow-syscall sysv_ipc */
     enum protection_mode protection[PROTECTION_COUNT];
@@ -209,6 +214,8 @@ int policy_add_allow_syscall(struct policy *p, const char *flag, const char *gro
                              struct error *err);
 int policy_set_protection(struct policy *p, const char *flag, const char *name,
                           enum protection_mode mode, struct error *err);
+int policy_set_time_start(struct policy *p, const char *flag, const char *time, struct error *err);
+int policy_set_random_seed(struct policy *p, const char *flag, const char *n, struct error *err);
 int policy_set_name(struct policy *p, const char *flag, const char *name, struct error *err);
 int policy_set_stop_grace(struct policy *p, const char *flag, const char *seconds,
                           struct error *err);
@@ -231,6 +238,10 @@ const struct syscall_group *syscall_group_by_name(const char *name);
 /* Text parsers, exposed for tests and fuzzing. */
 int parse_seconds(const char *text, uint64_t *ret_ns); /* "1.5"; -EINVAL, -ERANGE */
 int parse_u32(const char *text, uint32_t *ret);        /* strict decimal */
+int parse_u64(const char *text, uint64_t *ret);        /* the same */
+/* RFC 3339, or seconds since 1970 with a fraction: nanoseconds. -EINVAL, or -ERANGE outside 1970 to
+ * 2199, which leaves the kernel's clock (to 2262) room in both directions. */
+int parse_time(const char *text, int64_t *ret_ns);
 int parse_size(const char *text, uint64_t *ret_bytes); /* 512, 64K, 512M, 2G; 0 refused */
 int parse_signal(const char *text);                    /* number or -EINVAL */
 /* Absolute form against the current directory, without resolving links; NULL when out of memory. */

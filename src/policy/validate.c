@@ -52,6 +52,10 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return refuse(err, "--stop-signal", why);
     if (p->name)
         return refuse(err, "--name", why);
+    if (p->has_time_start)
+        return refuse(err, "--time-start", why);
+    if (p->has_random_seed)
+        return refuse(err, "--random-seed", why);
     return 0;
 }
 

@@ -3,6 +3,7 @@
  * The features of this build in dispatch order: for an operation that several take, the first that
  * does not pass decides. Constant data.
  */
+#include "determinism/determinism.h"
 #include "fs/fs.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
@@ -31,6 +32,10 @@ const struct feature *const all_features[] = {
     &net_rules_feature,
     &net_sends_feature,
     &net_answers_feature,
+    /* After what denies a program or a path: these rewrite and answer what is left. */
+    &determinism_image_feature,
+    &determinism_time_feature,
+    &determinism_random_feature,
     &net_unix_closed_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,

@@ -11,7 +11,7 @@
 #include "supervisor/supervisor.h"
 
 #define SUPERVISOR_MAX_RECEIVERS 4
-#define SUPERVISOR_MAX_HANDLERS 6 /* features on one operation */
+#define SUPERVISOR_MAX_HANDLERS 8 /* features on one operation */
 #define SUPERVISOR_MAX_WORKERS 64 /* deferred calls in flight; more get EAGAIN */
 
 struct dispatch {
@@ -41,6 +41,7 @@ struct supervisor {
     pthread_mutex_t worker_lock;
     pthread_cond_t worker_idle;
     size_t nworkers;
+    struct watch watch[SUPERVISOR_MAX_WORKERS];
     atomic_bool stopping;
     atomic_bool kill_wanted; /* a verdict asked for the end of the sandbox */
     int kill_fd;             /* eventfd polled by the run loop */

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <time.h>
 
+#include "supervisor/exec_guard.h"
 #include "supervisor/internal.h"
 #include "sys/raw_calls.h"
 #include "sys/seccomp.h"
@@ -55,6 +56,8 @@ static void receiver_handle(struct supervisor *s, const struct seccomp_notif *n)
     }
     atomic_fetch_add_explicit(&s->by_op[r.call.op], 1, memory_order_relaxed);
     v = dispatch_run(&r);
+    if (r.call.op == OP_EXEC)
+        v = exec_guard_run(&r, v);
     supervisor_answer(&r, v);
 }
 

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 
+#include "supervisor/exec_guard.h"
 #include "sys/raw_calls.h"
 #include "sys/uapi.h"
 
@@ -55,8 +56,10 @@ static int features_start(struct supervisor *s, struct error *err)
 {
     for (size_t i = 0; i < s->plan->nfeatures; i++) {
         const struct feature *f = s->plan->features[i];
-        int r = f->start ? f->start(s, &s->state[i], err) : 0;
+        int r = exec_guard_check(f, err);
 
+        if (r == 0 && f->start)
+            r = f->start(s, &s->state[i], err);
         for (size_t k = 0; r == 0 && k < f->ncalls; k++)
             r = dispatch_add(s, &f->calls[k], err);
         if (r < 0)

@@ -118,6 +118,22 @@ struct verdict request_defer(const struct request *r,
  * notification died. Only VALUE, ERRNO and CONTINUE. */
 int request_answer(const struct request *r, struct verdict v);
 
+/*
+ * PTRACE_SEIZE of the caller with PTRACE_O_* options, for the calling thread; it ends with us. 0, -ESRCH
+ * when the caller is gone, -EPERM when somebody else traces it. -ERESTARTNOINTR, to be given as the
+ * verdict: another thread of ours still watches it, and lets go when it makes the call again.
+ */
+int request_seize(const struct request *r, unsigned options);
+#define ERESTARTNOINTR 513 /* the kernel's own: programs never see it */
+/* For a worker that watches a call beyond its answer: brackets the tracing. The caller's next
+ * call may find it so, cannot stop before it is answered, and asks us to interrupt it. */
+enum watch_state { WATCH_NONE = 0, WATCH_ON, WATCH_ASKED, WATCH_INTERRUPTED };
+struct watch {
+    _Atomic pid_t tid;
+    _Atomic int state; /* enum watch_state */
+};
+struct watch *request_watch(const struct request *r); /* NULL: too many at a time */
+
 /* Says why a call was refused (--explain). `rule` and `hint` are static or NULL; subject is bytes. */
 void request_explain(const struct request *r, const char *subject, int err, const char *rule,
                      const char *hint);
@@ -150,10 +166,19 @@ struct feature {
      * EPERM in the filter. Any CLASS_PATH or CLASS_SOCKADDR call without a handler is added by the
      * plan when `closed` is set (design rule 4). */
     bool closed;
-    bool behalf; /* performs file operations under the command's own Landlock domain */
+    bool behalf;      /* performs file operations under the command's own Landlock domain */
+    bool writes_proc; /* receivers write to /proc/PID/mem at the exec stop */
     int (*start)(struct supervisor *s, void **ret_state, struct error *err); /* may be NULL */
     void (*stop)(void *state);                                               /* may be NULL */
+    /* The exec stop (ptrace): called for every exec, the first one included, with the process `pid`
+     * stopped in its new image before the first instruction, when it has one thread. Receivers, in
+     * feature order. Non-zero, after request_explain(): the process is killed. Such a feature lists
+     * OP_EXEC among its calls, with exec_guard_allow when it asks nothing before. May be NULL. */
+    int (*exec)(const struct request *r, pid_t pid);
 };
+
+/* Handler of OP_EXEC for features that only have an `exec` hook. */
+struct verdict exec_guard_allow(struct request *r);
 
 /* All features of the build, in dispatch order. src/supervisor/features.c. */
 extern const struct feature *const all_features[];

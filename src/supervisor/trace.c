@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Re-issued calls under ptrace. Receiver threads: the receiver is the tracer, so all requests and
- * waits stay on one thread. Trusts nothing but what the kernel reports about the stopped task.
+ * waits stay on one thread and name its own tracees only (__WNOTHREAD). Trusts nothing but what the kernel reports about the stopped task.
  *
  * The interrupt is sent before the answer: the caller's wait is only killable, so it stops at the end
  * of the notified call and before anything else, also before a signal that is pending. From then on
@@ -21,7 +21,7 @@
 #define TRACE_GETSIGMASK 0x420a
 #define TRACE_SETSIGMASK 0x420b
 
-#define TRACE_OPTIONS (PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)
+#define TRACE_OPTIONS (PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD)
 #define TRACE_SYSCALL_STOP (SIGTRAP | 0x80)
 #define TRACE_POLL_NS 100000
 
@@ -36,7 +36,7 @@ static pid_t trace_wait(const struct trace *t, int *ret_status)
     for (;;) {
         /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
          * keep theirs, are waited for asleep. */
-        p = waitpid(t->pid, ret_status, __WALL | (leader ? 0 : WNOHANG));
+        p = waitpid(t->pid, ret_status, __WALL | __WNOTHREAD | (leader ? 0 : WNOHANG));
         if (p == t->pid)
             return p;
         if (p < 0 && errno == EINTR)
@@ -44,7 +44,7 @@ static pid_t trace_wait(const struct trace *t, int *ret_status)
         if (leader)
             return -ESRCH;
         if (p < 0 && errno == ECHILD) {
-            p = waitpid(t->tgid, ret_status, __WALL | WNOHANG);
+            p = waitpid(t->tgid, ret_status, __WALL | __WNOTHREAD | WNOHANG);
             if (p == t->tgid)
                 return p;
             if (p < 0 && errno == ECHILD)
@@ -97,8 +97,9 @@ int trace_hold(const struct request *r, struct trace *ret)
 
     if (e < 0)
         return e;
-    if (ptrace(PTRACE_SEIZE, r->tid, NULL, (void *)(uintptr_t)TRACE_OPTIONS) < 0)
-        return errno == ESRCH ? -ESRCH : -EACCES;
+    e = request_seize(r, TRACE_OPTIONS);
+    if (e < 0)
+        return e == -EPERM ? -EACCES : e;
     ptrace(PTRACE_INTERRUPT, r->tid, NULL, NULL);
     *ret = t;
     return 0;

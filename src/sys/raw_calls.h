@@ -72,6 +72,11 @@ static inline long raw_setpgid(pid_t pid, pid_t pgid)
 {
     return raw_call2(__NR_setpgid, pid, pgid);
 }
+static inline long raw_tgkill(pid_t tgid, pid_t tid, int sig)
+{
+    return raw_call3(__NR_tgkill, tgid, tid, sig);
+}
+
 static inline long raw_kill(pid_t pid, int sig)
 {
     return raw_call2(__NR_kill, pid, sig);

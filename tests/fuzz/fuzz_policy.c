@@ -44,6 +44,8 @@ static int apply(struct policy *p, unsigned which, const char *text, struct erro
     case 18: return policy_add_net_deny(p, "--f", text, err);
     case 19: return policy_add_net_deny_bind(p, "--f", text, err);
     case 20: return policy_set_dns_refresh(p, "--f", text, err);
+    case 21: return policy_set_time_start(p, "--f", text, err);
+    case 22: return policy_set_random_seed(p, "--f", text, err);
     default: return policy_set_stop_signal(p, "--f", text, err);
     }
 }
@@ -52,12 +54,14 @@ static void check_numbers(const char *text)
 {
     uint64_t ns = 0;
     uint64_t bytes = 0;
+    int64_t time = 0;
     uint32_t n = 0;
     int sig = parse_signal(text);
 
     CHECK(sig < 0 || (sig >= 1 && sig <= 64));
     CHECK(parse_seconds(text, &ns) < 0 || ns <= (SECONDS_MAX + 1ull) * 1000000000);
     CHECK(parse_size(text, &bytes) < 0 || bytes > 0);
+    CHECK(parse_time(text, &time) < 0 || time >= 0);
     (void)parse_u32(text, &n);
     (void)suggest_distance(text, "fs-read");
 }
@@ -87,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     policy_init(&p);
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         memset(&err, 0, sizeof(err));
-        if (apply(&p, data[0] % 22, line, &err) < 0)
+        if (apply(&p, data[0] % 24, line, &err) < 0)
             CHECK(err.kind != ERROR_NONE && *err.message && !strcmp(err.where, "--f"));
         check_numbers(line);
         check_ports(&p.net_connect);

@@ -27,7 +27,7 @@ def lib():
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
     names = ('fs_read', 'fs_write', 'fs_deny', 'chroot', 'cwd', 'net_allow', 'net_allow_bind',
-             'extra_deny_syscalls')
+             'extra_deny_syscalls', 'time_start')
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
@@ -36,6 +36,8 @@ def lib():
     for name in ('env_var', 'fs_mount', 'fs_mount_ro'):
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text, text], pointer
+    api.sandlock_sandbox_builder_random_seed.argtypes = [pointer, ctypes.c_uint64]
+    api.sandlock_sandbox_builder_random_seed.restype = pointer
     api.sandlock_sandbox_builder_new.restype = pointer
     api.sandlock_sandbox_build.argtypes = [pointer, ctypes.POINTER(ctypes.c_int),
                                            ctypes.POINTER(pointer)]
@@ -285,3 +287,18 @@ def test_mounts_and_root(lib, tmp_path):
     for bad in (('fs_mount', 'relative', '/'), ('fs_mount', '/a:b', '/'), ('chroot', '')):
         policy, code, words = build(lib, bad)
         assert not policy and code and bad[0].split('_ro')[0] in words
+
+
+def test_time_and_randomness(lib):
+    """The same clock and the same bytes as from the command line; wrong values name the field."""
+    made, code, words = build(lib, ('fs_read', '/dev'), ('time_start', '2001-02-03T04:05:06Z'),
+                              ('random_seed', 7))
+    assert made, (code, words)
+    program = ('sh', '-c', 'date +%F; head -c 8 /dev/urandom | od -An -tx1')
+    outputs = {finished(lib, lib.sandlock_run(made, None, *argv(*program))) for _ in range(2)}
+    lib.sandlock_sandbox_free(made)
+    assert len(outputs) == 1
+    reason, status, _, text = outputs.pop()
+    assert (reason, status) == (EXITED, 0) and text.startswith(b'2001-02-03\n') and len(text) > 20
+    made, code, words = build(lib, ('time_start', 'soon'))
+    assert not made and code == -22 and 'time_start' in words

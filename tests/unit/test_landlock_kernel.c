@@ -483,7 +483,7 @@ static void test_proc(void **state)
     grant(at("ro"), false);
     assert_int_equal(inside(do_read, "/proc/self/status"), -EACCES);
     fd = ruleset(&m);
-    assert_int_equal(landlock_add_proc(fd, &m), 0);
+    assert_int_equal(landlock_add_proc(fd, &m, false), 0);
     assert_int_equal(under(fd, do_read, "/proc/self/status"), 0);
     assert_int_equal(under(fd, do_write, "/proc/self/comm"), -EACCES);
     assert_int_equal(under(fd, do_read, at("none/file")), -EACCES);

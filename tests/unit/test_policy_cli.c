@@ -172,6 +172,8 @@ static void test_no_supervisor(void **state)
         {(char *)"--linger", NULL},
         {(char *)"--stop-signal", (char *)"TERM", NULL},
         {(char *)"--stop-grace", (char *)"0.2", NULL},
+        {(char *)"--time-start", (char *)"0", NULL},
+        {(char *)"--random-seed", (char *)"0", NULL},
     };
 
     (void)state;

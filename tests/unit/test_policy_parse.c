@@ -238,6 +238,68 @@ static void test_suggest(void **state)
     assert_null(nearest(longest));
 }
 
+static void test_time(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t s, ns;
+    } good[] = {
+        {"0", 0, 0},
+        {"2024", 2024, 0},
+        {"1700000000.5", 1700000000, 500000000},
+        {"1.0000000019", 1, 1},
+        {"1970-01-01T00:00:00Z", 0, 0},
+        {"2000-02-29T12:34:56Z", 951827696, 0},
+        {"2000-02-29t12:34:56.25z", 951827696, 250000000},
+        {"2024-12-31 23:59:59+01:30", 1735684199, 0},
+        {"1970-01-01T00:30:00-23:59", 88140, 0},
+        {"2016-12-31T23:59:60Z", 1483228800, 0},
+        {"2199-12-31T23:59:59.999999999Z", 7258118399, 999999999},
+        {"7258118399", 7258118399, 0},
+    };
+    static const char *const bad[] = {
+        "",
+        "x",
+        "-1",
+        "+1",
+        "1.",
+        ".5",
+        "1e3",
+        "0x10",
+        " 1",
+        "1 ",
+        "2024-01-01",
+        "2024-01-01T00:00:00",
+        "2024-1-01T00:00:00Z",
+        "2024-13-01T00:00:00Z",
+        "2024-00-01T00:00:00Z",
+        "2023-02-29T00:00:00Z",
+        "2100-02-29T00:00:00Z",
+        "2024-01-32T00:00:00Z",
+        "2024-01-01T24:00:00Z",
+        "2024-01-01T00:60:00Z",
+        "2024-01-01T00:00:61Z",
+        "2024-01-01T00:00:00.Z",
+        "2024-01-01T00:00:00Zz",
+        "2024-01-01T00:00:00+1:00",
+        "2024-01-01T00:00:00+24:00",
+        "2024-01-01T00:00Z",
+    };
+    int64_t v;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_int_equal(parse_time(good[i].text, &v), 0);
+        assert_int_equal(v, good[i].s * 1000000000 + good[i].ns);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        assert_int_equal(parse_time(bad[i], &v), -EINVAL);
+    }
+    assert_int_equal(parse_time("1969-12-31T23:59:59Z", &v), -ERANGE);
+    assert_int_equal(parse_time("2200-01-01T00:00:00Z", &v), -ERANGE);
+    assert_int_equal(parse_time("99999999999999999999", &v), -ERANGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -245,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_size),      cmocka_unit_test(test_signal),
         cmocka_unit_test(test_path),      cmocka_unit_test(test_ports),
         cmocka_unit_test(test_ports_bad), cmocka_unit_test(test_suggest),
+        cmocka_unit_test(test_time),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -89,6 +89,27 @@ void arch_regs_set_call(struct arch_regs *r, uint64_t nr)
     r->r[R_X8] = nr;
 }
 
+uint64_t arch_recall_place(const struct arch_regs *r)
+{
+    uint64_t sp = r->r[R_SP];
+
+    /* The frame is addressed by sp, and taken off again by adding its size. No red zone here. */
+    return sp > 4096 && sp % 16 == 0 ? sp - sizeof(struct arch_recall) : 0;
+}
+
+void arch_recall_set(struct arch_regs *r, uint64_t recall, uint64_t frame_at, int64_t nr,
+                     const uint64_t args[6], struct arch_recall *frame)
+{
+    for (unsigned i = 1; i < 6; i++)
+        frame->saved[i - 1] = r->r[R_X0 + i];
+    frame->saved[5] = r->r[R_PC];
+    for (unsigned i = 0; i < 6; i++)
+        r->r[R_X0 + i] = args[i];
+    r->r[R_X8] = (uint64_t)nr;
+    r->r[R_PC] = recall;
+    r->r[R_SP] = frame_at;
+}
+
 /*
  * True when the task will (again) execute `svc #0` at pc. At the stop of an interrupted call the
  * kernel has forgotten the number and rewound pc, so that nothing but this tells such a task.

@@ -90,6 +90,31 @@ void arch_regs_set_call(struct arch_regs *r, uint64_t nr)
     r->r[R_ORIG_RAX] = ~0ull; /* in none now: nothing to restart */
 }
 
+/* The System V ABI lets leaf functions use 128 bytes below rsp. */
+#define RED_ZONE 128
+
+uint64_t arch_recall_place(const struct arch_regs *r)
+{
+    uint64_t sp = r->r[R_RSP];
+
+    return sp > 4096 ? (sp - RED_ZONE - sizeof(struct arch_recall)) & ~(uint64_t)15 : 0;
+}
+
+void arch_recall_set(struct arch_regs *r, uint64_t recall, uint64_t frame_at, int64_t nr,
+                     const uint64_t args[6], struct arch_recall *frame)
+{
+    for (unsigned i = 0; i < 6; i++) {
+        frame->saved[i] = r->r[arg_reg[i]];
+        r->r[arg_reg[i]] = args[i];
+    }
+    frame->saved[6] = r->r[R_RIP];
+    frame->saved[7] = r->r[R_RSP];
+    r->r[R_RAX] = (uint64_t)nr;
+    r->r[R_ORIG_RAX] = (uint64_t)-1; /* in no call: nothing is restarted */
+    r->r[R_RIP] = recall;
+    r->r[R_RSP] = frame_at;
+}
+
 int arch_regs_number(pid_t tid, const struct arch_regs *r, int64_t *ret_nr)
 {
     (void)tid;
