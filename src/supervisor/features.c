@@ -6,6 +6,7 @@
 #include "fs/fs.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
+#include "limits/limits.h"
 #include "net/net.h"
 #include "supervisor/explain.h"
 
@@ -22,6 +23,10 @@ const struct feature *const all_features[] = {
     &net_unix_closed_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,
+    /* Take calls that nobody above does. */
+    &limits_processes_feature,
+    &limits_memory_feature,
+    &limits_cpus_feature,
     /* Looks at what is left and lets the kernel decide. */
     &explain_feature,
 };

@@ -118,6 +118,8 @@ int request_answer(const struct request *r, struct verdict v);
 void request_explain(const struct request *r, const char *subject, int err, const char *rule,
                      const char *hint);
 
+/* The members' common ancestor; valid once the command exists. */
+pid_t supervisor_anchor(const struct supervisor *s);
 const struct policy *supervisor_policy(const struct supervisor *s);
 const struct plan *supervisor_plan(const struct supervisor *s);
 const struct kernel *supervisor_kernel(const struct supervisor *s);
