@@ -14,7 +14,8 @@
 #include "policy/policy.h"
 #include "sys/procfile.h"
 
-#define CPU_TURN_NS 40000000 /* what the account holds at most is the allowance of so long */
+#define CPU_SAVED_NS 80000000 /* what the account holds at most is the allowance of so long */
+#define CPU_TURN_NS 20000000  /* and so long it is held at least: few stops are cheap stops */
 #define CPU_LOOK_MIN 1000000
 #define CPU_LOOK_HELD 3000000  /* for who slept when the others were stopped */
 #define CPU_LOOK_IDLE 20000000
@@ -92,7 +93,7 @@ static int account_add(struct cpu *c, pid_t pid, bool own)
  * What was used since the last look. A process that ended was charged while it lived; its whole time
  * then appears among the times of its parent's children (or nowhere, when the parent ignores SIGCHLD).
  */
-static int64_t account_charge(struct cpu *c)
+static int64_t account_charge(struct cpu *c, int64_t elapsed)
 {
     int64_t own = 0, inherited = 0, ended = 0, taken;
     const struct account *b = &c->before;
@@ -109,7 +110,7 @@ static int64_t account_charge(struct cpu *c)
             inherited += MAX(u->children - b->v[k].children, 0);
             k++;
         } else {
-            own += u->own;
+            own += MIN(u->own, elapsed * c->cores); /* or a look missed it */
         }
     }
     for (; k < b->n; k++)
@@ -120,7 +121,7 @@ static int64_t account_charge(struct cpu *c)
     return own + inherited - taken;
 }
 
-static int64_t account_look(struct cpu *c)
+static int64_t account_look(struct cpu *c, int64_t elapsed)
 {
     struct account old = c->before;
 
@@ -135,7 +136,7 @@ static int64_t account_look(struct cpu *c)
     }
     (void)account_add(c, c->l->anchor, false);
     qsort(c->now.v, c->now.n, sizeof(*c->now.v), compare_used);
-    return account_charge(c);
+    return account_charge(c, elapsed);
 }
 
 /* ---- holding ---- */
@@ -189,14 +190,15 @@ static void report_held(struct cpu *c)
 static uint64_t cpu_turn(struct cpu *c)
 {
     int64_t percent = c->l->policy->max_cpu;
-    int64_t full = CPU_TURN_NS * percent / 100;
+    int64_t turn = CPU_TURN_NS * percent / 100;
     uint64_t now = limits_now();
-    int64_t spent = account_look(c);
+    int64_t elapsed = (int64_t)(now - c->at);
+    int64_t spent = account_look(c, elapsed);
 
-    c->tokens += (int64_t)(now - c->at) * percent / 100;
-    c->tokens = MIN(c->tokens, full) - spent;
+    c->tokens += elapsed * percent / 100;
+    c->tokens = MIN(c->tokens, CPU_SAVED_NS * percent / 100) - spent;
     c->at = now;
-    if (c->held && c->tokens >= full / 2) {
+    if (c->held && c->tokens >= turn) {
         c->held = !cpu_hold_release(&c->hold);
         report_held(c);
         c->held_since = now;
@@ -209,7 +211,7 @@ static uint64_t cpu_turn(struct cpu *c)
         cpu_hold_collect();
     }
     if (c->held)
-        return (uint64_t)MIN(MAX((full / 2 - c->tokens) * 100 / percent, CPU_LOOK_MIN),
+        return (uint64_t)MIN(MAX((turn - c->tokens) * 100 / percent, CPU_LOOK_MIN),
                              CPU_LOOK_HELD);
     c->idle = spent > 0 ? CPU_LOOK_MIN : MIN(2 * c->idle, CPU_LOOK_IDLE);
     return (uint64_t)MAX(MAX(c->tokens / c->cores, (int64_t)c->idle), CPU_LOOK_MIN);

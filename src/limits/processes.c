@@ -134,10 +134,9 @@ static bool processes_grant(struct processes *p, pid_t caller)
 
     pthread_mutex_lock(&p->lock);
     ok = (p->count < p->max || processes_make_room(p, caller)) && processes_remember(p, caller);
-    if (ok)
-        p->peak = MAX(p->peak, ++p->count);
-    else
-        p->refused++;
+    p->count += ok;
+    p->peak = MAX(p->peak, MIN(p->count, p->max));
+    p->refused += !ok;
     pthread_mutex_unlock(&p->lock);
     return ok;
 }

@@ -14,6 +14,10 @@
 #include "limits/internal.h"
 #include "policy/policy.h"
 
+/* What the kernel writes; musl reserves more behind it. */
+#define SYSINFO_SIZE 112
+_Static_assert(offsetof(struct sysinfo, mem_unit) == 104, "struct sysinfo");
+
 struct machine_memory {
     uint64_t total, used;
 };
@@ -44,7 +48,7 @@ static struct verdict memory_sysinfo(struct request *r)
     s.totalswap = s.freeswap = 0;
     s.totalhigh = s.freehigh = 0;
     s.mem_unit = 1;
-    return verdict_result(request_write(r, call_addr(&r->call, 0), &s, sizeof(s)));
+    return verdict_result(request_write(r, call_addr(&r->call, 0), &s, SYSINFO_SIZE));
 }
 
 static bool memory_wanted(const struct policy *p, const struct kernel *k)
