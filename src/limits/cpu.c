@@ -55,16 +55,6 @@ static int compare_used(const void *a, const void *b)
     return (x->pid > y->pid) - (x->pid < y->pid);
 }
 
-static int64_t clock_of(pid_t pid)
-{
-    clockid_t id;
-    struct timespec t;
-
-    if (clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &t) < 0)
-        return 0;
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
 static int account_add(struct cpu *c, pid_t pid, bool own)
 {
     struct account *a = &c->now;
@@ -84,7 +74,7 @@ static int account_add(struct cpu *c, pid_t pid, bool own)
     if (sys_read_stat(path, &st) < 0)
         return 0;
     a->v[a->n++] = (struct used){.pid = pid,
-                                 .own = own ? clock_of(pid) : 0,
+                                 .own = own ? limits_cpu_time(pid) : 0,
                                  .children = (int64_t)(st.cutime + st.cstime) * c->tick_ns};
     return 0;
 }

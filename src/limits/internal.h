@@ -20,6 +20,8 @@ struct limits_clock {
 /* Sleeps; false when it is over. */
 bool limits_sleep(struct limits_clock *c, uint64_t ns);
 uint64_t limits_now(void);
+/* What all threads of a process have used, in ns; 0 when it is gone. */
+int64_t limits_cpu_time(pid_t pid);
 
 struct limits_view {
     atomic_uint_fast64_t memory_used; /* bytes, the last sample */

@@ -22,6 +22,16 @@ uint64_t limits_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+int64_t limits_cpu_time(pid_t pid)
+{
+    clockid_t id;
+    struct timespec t;
+
+    if (clock_getcpuclockid(pid, &id) != 0 || clock_gettime(id, &t) < 0)
+        return 0;
+    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
 bool limits_sleep(struct limits_clock *c, uint64_t ns)
 {
     uint64_t at = limits_now() + ns;

@@ -19,6 +19,7 @@
 #include "sys/raw.h"
 
 #define MEMORY_RATE 2u /* bytes in a nanosecond: touching fresh pages from two cores */
+#define MEMORY_WRITE 16u /* bytes in a nanosecond that one process can fill at the very most */
 #define MEMORY_PAUSE_MIN 1000000u
 #define MEMORY_PAUSE_MAX 50000000u
 #define MEMORY_COST 20u            /* the thread sleeps so many times what a sample took */
@@ -27,9 +28,9 @@
 
 struct member {
     pid_t pid;
-    uint64_t start;  /* only where it matters: of those to be killed */
     uint64_t mapped; /* VmSize: equal where two share one address space */
     uint64_t used;
+    int64_t cpu; /* ns */
 };
 struct sample {
     struct member *v;
@@ -150,6 +151,7 @@ static void sample_exact(struct memory *m)
         files |= of_files > 0;
         one->used = is_same_memory(&m->now, i) ? 0 : member_exactly(one->pid, one->used - of_files);
         one->used += of_files;
+        one->cpu = limits_cpu_time(one->pid);
         total += one->used;
     }
     /* A mapped memfd is there twice, among the files and in the mappings. */
@@ -163,13 +165,23 @@ static void sample_exact(struct memory *m)
     m->now.total = total;
 }
 
+/* Shares also grow when others copy their pages or end: only as much counts as a process can have
+ * written in the time it ran. Who only waited did not take anything. */
 static uint64_t growth_of(const struct memory *m, const struct member *one)
 {
+    uint64_t used = 0;
+    int64_t cpu = 0;
+
     for (size_t i = 0; i < m->before.n; i++) {
-        if (m->before.v[i].pid == one->pid)
-            return one->used > m->before.v[i].used ? one->used - m->before.v[i].used : 0;
+        if (m->before.v[i].pid == one->pid) {
+            used = m->before.v[i].used;
+            cpu = m->before.v[i].cpu;
+            break;
+        }
     }
-    return one->used;
+    if (one->used <= used || one->cpu <= cpu)
+        return 0;
+    return MIN(one->used - used, (uint64_t)(one->cpu - cpu) * MEMORY_WRITE);
 }
 
 /* Who took it over the limit: who grew most since the sample before; where nobody did noticeably,
