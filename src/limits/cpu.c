@@ -212,6 +212,7 @@ void *cpu_main(void *arg)
     struct cpu c = {.l = arg, .idle = CPU_LOOK_MIN};
     uint64_t pause = CPU_LOOK_MIN;
 
+    limits_thread_prompt();
     c.hold.signals = c.l->cpu_signals;
     c.tick_ns = 1000000000 / sysconf(_SC_CLK_TCK);
     c.cores = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);

@@ -20,6 +20,8 @@ struct limits_clock {
 /* Sleeps; false when it is over. */
 bool limits_sleep(struct limits_clock *c, uint64_t ns);
 uint64_t limits_now(void);
+/* For the threads of this folder: they run shortly and should run when they are due. */
+void limits_thread_prompt(void);
 /* What all threads of a process have used, in ns; 0 when it is gone. */
 int64_t limits_cpu_time(pid_t pid);
 

@@ -21,7 +21,7 @@
 #define MEMORY_RATE 2u /* bytes in a nanosecond: touching fresh pages from two cores */
 #define MEMORY_WRITE 16u /* bytes in a nanosecond that one process can fill at the very most */
 #define MEMORY_PAUSE_MIN 1000000u
-#define MEMORY_PAUSE_MAX 50000000u
+#define MEMORY_PAUSE_MAX 20000000u
 #define MEMORY_COST 20u            /* the thread sleeps so many times what a sample took */
 #define MEMORY_DYING_NS 1000000000u /* who was killed so recently is as good as gone */
 #define MEMORY_DYING 32
@@ -286,6 +286,7 @@ void *memory_main(void *arg)
     struct memory m = {.l = arg};
     uint64_t pause = MEMORY_PAUSE_MIN;
 
+    limits_thread_prompt();
     memory_files_init(&m.files);
     while (limits_sleep(&m.l->clock, pause)) {
         uint64_t begin = limits_now(), cost, left;

@@ -254,13 +254,16 @@ static void burn_all(unsigned long n, double duration)
 {
     pthread_t t[64];
 
-    burn_until = seconds(CLOCK_MONOTONIC) + duration;
+    double begin = seconds(CLOCK_MONOTONIC);
+
+    burn_until = begin + duration;
     for (unsigned long i = 1; i < n && i < 64; i++)
         pthread_create(&t[i], NULL, burn, NULL);
     burn(NULL);
     for (unsigned long i = 1; i < n && i < 64; i++)
         pthread_join(t[i], NULL);
-    printf("cpu %.3f\n", seconds(CLOCK_PROCESS_CPUTIME_ID));
+    printf("cpu %.3f wall %.3f\n", seconds(CLOCK_PROCESS_CPUTIME_ID),
+           seconds(CLOCK_MONOTONIC) - begin);
 }
 
 static volatile sig_atomic_t continued;
