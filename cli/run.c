@@ -42,10 +42,10 @@ static void write_status(int fd, int code, int signal_number, const struct limit
 {
     const char *limit = limits && limits->memory_kills ? ",\"limit\":\"memory\"" : "";
     char line[96];
-    int n = signal_number > 0
-                ? snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":%d%s}\n", code,
-                           signal_number, limit)
-                : snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":null%s}\n", code, limit);
+    int n = signal_number > 0 ? snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":%d%s}\n",
+                                         code, signal_number, limit)
+                              : snprintf(line, sizeof(line),
+                                         "{\"exit_code\":%d,\"signal\":null%s}\n", code, limit);
 
     if (fd < 0)
         return;

@@ -141,8 +141,7 @@ static bool procview_grant_holds(const struct fs_grant *g, const char *file)
 {
     char path[PATH_MAX];
 
-    return realpath(g->path, path) &&
-           (strcmp(path, "/") == 0 || procview_beneath(file, path));
+    return realpath(g->path, path) && (strcmp(path, "/") == 0 || procview_beneath(file, path));
 }
 
 bool fs_grants_path(const struct policy *p, const char *file)

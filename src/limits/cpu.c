@@ -12,12 +12,13 @@
 
 #include "limits/internal.h"
 #include "policy/policy.h"
+#include "sys/process.h"
 #include "sys/procfile.h"
 
 #define CPU_SAVED_NS 80000000 /* what the account holds at most is the allowance of so long */
 #define CPU_TURN_NS 20000000  /* and so long it is held at least: few stops are cheap stops */
 #define CPU_LOOK_MIN 1000000
-#define CPU_LOOK_HELD 3000000  /* for who slept when the others were stopped */
+#define CPU_LOOK_HELD 3000000 /* for who slept when the others were stopped */
 #define CPU_LOOK_IDLE 20000000
 #define CPU_RELEASE_TRIES 1000
 #define CPU_CARRY_NS 20000000 /* cutime is told in ticks of 10 ms: differences to even out later */
@@ -201,8 +202,7 @@ static uint64_t cpu_turn(struct cpu *c)
         cpu_hold_collect();
     }
     if (c->held)
-        return (uint64_t)MIN(MAX((turn - c->tokens) * 100 / percent, CPU_LOOK_MIN),
-                             CPU_LOOK_HELD);
+        return (uint64_t)MIN(MAX((turn - c->tokens) * 100 / percent, CPU_LOOK_MIN), CPU_LOOK_HELD);
     c->idle = spent > 0 ? CPU_LOOK_MIN : MIN(2 * c->idle, CPU_LOOK_IDLE);
     return (uint64_t)MAX(MAX(c->tokens / c->cores, (int64_t)c->idle), CPU_LOOK_MIN);
 }
@@ -212,7 +212,7 @@ void *cpu_main(void *arg)
     struct cpu c = {.l = arg, .idle = CPU_LOOK_MIN};
     uint64_t pause = CPU_LOOK_MIN;
 
-    limits_thread_prompt();
+    (void)sys_thread_slice(LIMITS_SLICE_NS);
     c.hold.signals = c.l->cpu_signals;
     c.tick_ns = 1000000000 / sysconf(_SC_CLK_TCK);
     c.cores = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);

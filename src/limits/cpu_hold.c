@@ -15,7 +15,8 @@
 #include "limits/internal.h"
 #include "sys/procfile.h"
 
-#define HOLD_EVENT_STOP 128 /* PTRACE_EVENT_STOP: a macro in one C library, an enumerator in another */
+#define HOLD_EVENT_STOP \
+    128 /* PTRACE_EVENT_STOP: a macro in one C library, an enumerator in another */
 
 static void hold_by_signal(struct cpu_hold *h, pid_t pid)
 {

@@ -20,8 +20,7 @@ struct limits_clock {
 /* Sleeps; false when it is over. */
 bool limits_sleep(struct limits_clock *c, uint64_t ns);
 uint64_t limits_now(void);
-/* For the threads of this folder: they run shortly and should run when they are due. */
-void limits_thread_prompt(void);
+#define LIMITS_SLICE_NS 100000 /* threads that run shortly, and should when they are due */
 /* What all threads of a process have used, in ns; 0 when it is gone. */
 int64_t limits_cpu_time(pid_t pid);
 
@@ -76,8 +75,8 @@ uint64_t memory_files_mapped(const struct memory_files *f, pid_t pid);
 /* ---- cpu.c's helper: holding processes without their noticing ---- */
 
 struct cpu_hold {
-    bool signals;      /* by stop signals, as far as they go */
-    struct tree traced; /* threads */
+    bool signals;        /* by stop signals, as far as they go */
+    struct tree traced;  /* threads */
     struct tree stopped; /* processes that got a stop signal of ours */
 };
 /* Stops a thread, or with signals its process; again does no harm. */

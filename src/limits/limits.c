@@ -5,15 +5,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "limits/internal.h"
 #include "plan/kernel.h"
 #include "policy/policy.h"
+#include "sys/process.h"
 #include "sys/procfile.h"
-#include "sys/raw.h"
 #include "sys/seccomp.h"
-#include "sys/uapi.h"
 
 uint64_t limits_now(void)
 {
@@ -21,20 +19,6 @@ uint64_t limits_now(void)
 
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* A shorter slice is an earlier deadline (Linux 6.12); needs no privilege. sched_setattr(2). */
-void limits_thread_prompt(void)
-{
-    struct {
-        uint32_t size, policy;
-        uint64_t flags;
-        int32_t nice;
-        uint32_t priority;
-        uint64_t runtime, deadline, period;
-    } attr = {.size = 48, .nice = getpriority(PRIO_PROCESS, 0), .runtime = 100000};
-
-    (void)raw_call3(SYS_sched_setattr, 0, &attr, 0);
 }
 
 int64_t limits_cpu_time(pid_t pid)
@@ -73,9 +57,9 @@ int limits_kill(pid_t pid, uint64_t start)
         return -ESRCH;
     if (fd < 0)
         return kill(pid, SIGKILL) < 0 ? -errno : 0;
-    if (raw_call4(SYS_pidfd_send_signal, fd, SIGKILL, 0, 0) < 0)
+    if (sys_pidfd_kill(fd, SIGKILL) < 0)
         return -ESRCH;
-    (void)raw_call2(SYS_process_mrelease, fd, 0);
+    (void)sys_process_mrelease(fd);
     return 0;
 }
 
@@ -95,7 +79,8 @@ static bool can_trace(const struct policy *p)
 const char *limits_backend(enum limit_kind kind, const struct policy *p)
 {
     switch (kind) {
-    case LIMIT_MEMORY: return "sampling (proportional set size), large mappings refused by the filter";
+    case LIMIT_MEMORY:
+        return "sampling (proportional set size), large mappings refused by the filter";
     case LIMIT_PROCESSES: return "notification of each creation, living ones counted at the limit";
     case LIMIT_CPU:
         return can_trace(p) ? "budget, held by ptrace stops"

@@ -27,14 +27,14 @@ const char *limits_name(enum limit_kind kind);
 const char *limits_backend(enum limit_kind kind, const struct policy *p);
 
 struct limits_report {
-    uint64_t memory_peak;        /* bytes, as the sampler saw it; 0: no limit set */
-    uint64_t memory_kills;       /* processes killed for it */
-    int memory_victim;           /* the first of them, and its name */
+    uint64_t memory_peak;  /* bytes, as the sampler saw it; 0: no limit set */
+    uint64_t memory_kills; /* processes killed for it */
+    int memory_victim;     /* the first of them, and its name */
     char memory_name[16];
-    uint64_t memory_at_kill;     /* what the sandbox held */
-    uint32_t processes_peak;     /* never less than there were; 0: no limit set */
+    uint64_t memory_at_kill; /* what the sandbox held */
+    uint32_t processes_peak; /* never less than there were; 0: no limit set */
     uint64_t processes_refused;
-    uint64_t cpu_stopped_ns;     /* time the sandbox was held */
+    uint64_t cpu_stopped_ns; /* time the sandbox was held */
 };
 
 /* The threads of one run: started when it has an anchor, stopped before the anchor is reaped. */

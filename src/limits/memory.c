@@ -9,20 +9,19 @@
  * more often: the pause is what the fastest writer needs for the distance that is left.
  */
 #include <errno.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "limits/internal.h"
 #include "policy/policy.h"
+#include "sys/process.h"
 #include "sys/procfile.h"
-#include "sys/raw.h"
 
-#define MEMORY_RATE 2u /* bytes in a nanosecond: touching fresh pages from two cores */
+#define MEMORY_RATE 2u   /* bytes in a nanosecond: touching fresh pages from two cores */
 #define MEMORY_WRITE 16u /* bytes in a nanosecond that one process can fill at the very most */
 #define MEMORY_PAUSE_MIN 1000000u
 #define MEMORY_PAUSE_MAX 20000000u
-#define MEMORY_COST 20u            /* the thread sleeps so many times what a sample took */
+#define MEMORY_COST 20u             /* the thread sleeps so many times what a sample took */
 #define MEMORY_DYING_NS 1000000000u /* who was killed so recently is as good as gone */
 #define MEMORY_DYING 32
 
@@ -132,7 +131,7 @@ static bool is_same_memory(const struct sample *s, size_t i)
         if (s->v[k].mapped != s->v[i].mapped || !s->v[i].mapped)
             continue;
         looks--;
-        if (raw_call5(SYS_kcmp, s->v[k].pid, s->v[i].pid, KCMP_VM, 0, 0) == 0)
+        if (sys_same_memory(s->v[k].pid, s->v[i].pid))
             return true;
     }
     return false;
@@ -286,7 +285,7 @@ void *memory_main(void *arg)
     struct memory m = {.l = arg};
     uint64_t pause = MEMORY_PAUSE_MIN;
 
-    limits_thread_prompt();
+    (void)sys_thread_slice(LIMITS_SLICE_NS);
     memory_files_init(&m.files);
     while (limits_sleep(&m.l->clock, pause)) {
         uint64_t begin = limits_now(), cost, left;

@@ -102,8 +102,7 @@ static int files_add_fd(void *arg, int number)
 
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)of->pid, number);
     if (sys_file_usage(path, &u) < 0 || !S_ISREG(u.mode) || !files_in_memory(f, u.dev) ||
-        files_has(f->v, f->n, u.dev, u.ino) ||
-        files_has(f->ignored, f->nignored, u.dev, u.ino))
+        files_has(f->v, f->n, u.dev, u.ino) || files_has(f->ignored, f->nignored, u.dev, u.ino))
         return 0;
     /* Mode of the link: what the descriptor may do. Who only reads did not put the pages there. */
     if (lstat(path, &link) < 0 || !(link.st_mode & S_IWUSR))

@@ -29,10 +29,10 @@ struct processes {
     struct supervisor *sup;
     pthread_mutex_t lock;
     uint32_t max;
-    uint32_t count;  /* upper bound of the living, the command included */
+    uint32_t count; /* upper bound of the living, the command included */
     uint32_t peak;
     uint64_t refused;
-    pid_t *granted;  /* callers since the last counting; the latest grant is the last entry */
+    pid_t *granted; /* callers since the last counting; the latest grant is the last entry */
     size_t ngranted, cap;
 };
 

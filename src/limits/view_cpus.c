@@ -13,7 +13,7 @@
 #include "fs/resolve.h"
 #include "limits/limits.h"
 #include "policy/policy.h"
-#include "sys/raw.h"
+#include "sys/process.h"
 
 #define MASK_BYTES 1024 /* 8192 cores, the kernel's largest number */
 #define WORD (8 * sizeof(unsigned long))
@@ -65,20 +65,18 @@ static struct verdict affinity_get(struct request *r)
     uint32_t len = call_u32(&r->call, 1);
     pid_t pid = affinity_target(r);
     uint64_t need;
-    long n;
+    int n;
 
     if (!pid)
         return verdict_errno(ESRCH);
-    n = raw_call3(SYS_sched_getaffinity, pid, len % sizeof(long) ? len : MIN(len, MASK_BYTES),
-                  &real);
+    n = sys_affinity_get(pid, len % sizeof(long) ? len : MIN(len, MASK_BYTES), &real);
     if (n < 0)
-        return verdict_errno((int)n);
+        return verdict_errno(n);
     need = (p->num_cpus + WORD - 1) / WORD * sizeof(long);
     if (need > len)
         return verdict_errno(EINVAL);
     mask_seen(p, &real, &seen);
-    n = MAX(n, (long)need);
-    n = MIN(n, (long)sizeof(seen));
+    n = MIN(MAX(n, (int)need), (int)sizeof(seen));
     if (request_write(r, call_addr(&r->call, 2), &seen, (size_t)n) < 0)
         return verdict_errno(EFAULT);
     return verdict_value(n);
@@ -101,7 +99,7 @@ static struct verdict affinity_set(struct request *r)
         if (mask_has(&seen, i))
             mask_add(&real, p->cpu_cores[i % p->n_cpu_cores]);
     }
-    return verdict_result(raw_call3(SYS_sched_setaffinity, pid, sizeof(real), &real));
+    return verdict_result(sys_affinity_set(pid, sizeof(real), &real));
 }
 
 static bool cpus_wanted(const struct policy *p, const struct kernel *k)
@@ -193,8 +191,7 @@ static int cpuinfo_render(const struct request *r, int host_fd, struct buf *out)
         return -EIO;
     for (uint32_t i = 0; i < p->num_cpus; i++) {
         size_t len = 0;
-        const char *at =
-            cpuinfo_block(buf_cstr(&host), p->cpu_cores[i % p->n_cpu_cores], &len);
+        const char *at = cpuinfo_block(buf_cstr(&host), p->cpu_cores[i % p->n_cpu_cores], &len);
 
         if (!at)
             return -EIO;
@@ -295,16 +292,15 @@ const struct virtual_file limits_stat_file = {
     .render = stat_render,
 };
 
-#define CPU_LIST(name)                                                           \
-    static bool name##_wanted(const struct policy *p, const struct kernel *k)    \
-    {                                                                            \
-        return cpus_wanted(p, k) &&                                              \
-               fs_grants_path(p, "/sys/devices/system/cpu/" #name);              \
-    }                                                                            \
-    const struct virtual_file limits_cpu_##name##_file = {                       \
-        .path = "/sys/devices/system/cpu/" #name,                                \
-        .wanted = name##_wanted,                                                 \
-        .render = list_render,                                                   \
+#define CPU_LIST(name)                                                                   \
+    static bool name##_wanted(const struct policy *p, const struct kernel *k)            \
+    {                                                                                    \
+        return cpus_wanted(p, k) && fs_grants_path(p, "/sys/devices/system/cpu/" #name); \
+    }                                                                                    \
+    const struct virtual_file limits_cpu_##name##_file = {                               \
+        .path = "/sys/devices/system/cpu/" #name,                                        \
+        .wanted = name##_wanted,                                                         \
+        .render = list_render,                                                           \
     };
 CPU_LIST(online)
 CPU_LIST(possible)

@@ -88,10 +88,10 @@ static const struct meminfo_row {
     const char *name;
     enum { MEM_TOTAL, MEM_FREE, MEM_USED, MEM_HOST } value;
 } meminfo_rows[] = {
-    {"MemTotal", MEM_TOTAL},     {"MemFree", MEM_FREE},       {"MemAvailable", MEM_FREE},
-    {"Active", MEM_USED},        {"Active(anon)", MEM_USED},  {"AnonPages", MEM_USED},
-    {"CommitLimit", MEM_TOTAL},  {"Committed_AS", MEM_USED},  {"DirectMap4k", MEM_TOTAL},
-    {"VmallocTotal", MEM_HOST},  {"Hugepagesize", MEM_HOST},
+    {"MemTotal", MEM_TOTAL},    {"MemFree", MEM_FREE},      {"MemAvailable", MEM_FREE},
+    {"Active", MEM_USED},       {"Active(anon)", MEM_USED}, {"AnonPages", MEM_USED},
+    {"CommitLimit", MEM_TOTAL}, {"Committed_AS", MEM_USED}, {"DirectMap4k", MEM_TOTAL},
+    {"VmallocTotal", MEM_HOST}, {"Hugepagesize", MEM_HOST},
 };
 
 static uint64_t meminfo_value(const struct machine_memory *m, const char *name, size_t len,

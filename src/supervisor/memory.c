@@ -162,7 +162,8 @@ static pid_t proc_parent(pid_t pid)
     long parent;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    if (sys_read_file(path, text, sizeof(text)) < 0 || sys_file_field(text, "PPid", 10, &parent) < 0)
+    if (sys_read_file(path, text, sizeof(text)) < 0 ||
+        sys_file_field(text, "PPid", 10, &parent) < 0)
         return 0;
     return (pid_t)parent;
 }

@@ -71,8 +71,7 @@ int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret)
 int sys_file_usage(const char *path, struct sys_usage *ret)
 {
     struct fs_statx s = {0};
-    int r = (int)raw_call5(SYS_statx, AT_FDCWD, path, AT_STATX_DONT_SYNC,
-                           USAGE_MASK, &s);
+    int r = (int)raw_call5(SYS_statx, AT_FDCWD, path, AT_STATX_DONT_SYNC, USAGE_MASK, &s);
 
     if (r < 0)
         return r;

@@ -109,8 +109,8 @@ static void reserve(unsigned long mib)
     if (p == MAP_FAILED || mprotect(p, 8 * MIB, PROT_READ | PROT_WRITE) < 0)
         fail("reserve");
     memset(p, 1, 8 * MIB);
-    p = mmap(NULL, mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
-             0);
+    p = mmap(NULL, mib * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+             -1, 0);
     if (p == MAP_FAILED)
         fail("writable reserve");
     memset(p, 1, MIB);
@@ -360,8 +360,8 @@ static void show(void)
     if (sched_getaffinity(0, sizeof(set), &set) < 0 || sysinfo(&s) < 0)
         fail("show");
     syscall(SYS_getcpu, &cpu, NULL, NULL);
-    printf("cpus %d first %d getcpu %u ram %lu swap %lu\n", CPU_COUNT(&set), CPU_ISSET(0, &set) != 0,
-           cpu, s.totalram * s.mem_unit, s.totalswap);
+    printf("cpus %d first %d getcpu %u ram %lu swap %lu\n", CPU_COUNT(&set),
+           CPU_ISSET(0, &set) != 0, cpu, s.totalram * s.mem_unit, s.totalswap);
 }
 
 int main(int argc, char **argv)

@@ -12,7 +12,7 @@ import common
 from common import IN_VM, helper, native, run
 
 LIMITS = 'limits'
-BIG = 24 if IN_VM else 160   # MiB used against a limit of SMALL
+BIG = 24 if IN_VM else 128   # MiB used against a limit of SMALL
 SMALL = 12 if IN_VM else 64
 
 
@@ -111,19 +111,15 @@ def test_runtimes_start_under_256_mib(name, args):
     assert result.returncode == 0, result.stderr
 
 
-def test_go_starts_under_256_mib(tmp_path):
-    """Its arenas are reservations."""
+def test_go_starts_under_256_mib():
+    """Its arenas are reservations. The go command is a Go program."""
     go = shutil.which('go') or '/usr/local/go/bin/go'
     if not os.access(go, os.X_OK):
         pytest.skip('no go on this machine')
-    source = tmp_path / 'hello.go'
-    source.write_text('package main\nfunc main() { println("started") }\n')
-    env = dict(os.environ, HOME=str(tmp_path), GOCACHE=str(tmp_path / 'cache'), GOFLAGS='-mod=mod')
-    built = native(go, 'build', '-o', tmp_path / 'hello', source, env=env)
-    if built.returncode:
-        pytest.skip(f'go cannot build here: {built.stderr[-200:]}')
-    result = run('-r', tmp_path, '-m', '256M', '--', tmp_path / 'hello')
-    assert result.returncode == 0 and 'started' in result.stderr
+    go = os.path.realpath(go)
+    root = os.path.dirname(os.path.dirname(go))
+    result = run('-r', root, '-m', '256M', '--', go, 'version')
+    assert result.returncode == 0 and 'go version' in result.stdout, result.stderr
 
 
 # ---- processes ----
@@ -132,10 +128,7 @@ def test_go_starts_under_256_mib(tmp_path):
 def test_processes_alive_at_a_time(how):
     """RP-01, RP-02: raw calls and waits for nonsense change nothing."""
     args = [helper(LIMITS), 'crowd', 40, *how]
-    outside = native(*args).stdout
-    if 'fork' in how and common.MACHINE != 'x86_64':
-        how = ['clone']
-    assert outside == 'alive 40\n'
+    assert native(*args).stdout == 'alive 40\n'
     result = run('-P', '10', '--stats', '--', *args)
     # clone3 does not exist inside: libraries fall back to clone.
     assert result.stdout == ('alive 0\n' if how == ['clone3'] else 'alive 9\n'), result.stderr
