@@ -190,7 +190,7 @@ static uint64_t cpu_turn(struct cpu *c)
     c->tokens = MIN(c->tokens, CPU_SAVED_NS * percent / 100) - spent;
     c->at = now;
     if (c->held && c->tokens >= turn) {
-        c->held = !cpu_hold_release(&c->hold);
+        c->held = !cpu_hold_release(&c->hold, &c->tree);
         report_held(c);
         c->held_since = now;
     } else if (c->tokens < 0) {
@@ -221,7 +221,7 @@ void *cpu_main(void *arg)
         pause = cpu_turn(&c);
     if (c.held)
         report_held(&c);
-    for (int i = 0; i < CPU_RELEASE_TRIES && !cpu_hold_release(&c.hold); i++)
+    for (int i = 0; i < CPU_RELEASE_TRIES && !cpu_hold_release(&c.hold, &c.tree); i++)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     cpu_hold_fini(&c.hold);
     tree_fini(&c.tree);

@@ -77,7 +77,7 @@ static bool hold_let_go(pid_t tid)
     return ptrace(PTRACE_DETACH, tid, NULL, (void *)(intptr_t)sig) == 0 || !hold_is_traced(tid);
 }
 
-bool cpu_hold_release(struct cpu_hold *h)
+bool cpu_hold_release(struct cpu_hold *h, const struct tree *members)
 {
     size_t left = 0;
 
@@ -87,8 +87,10 @@ bool cpu_hold_release(struct cpu_hold *h)
             h->traced.v[left++] = h->traced.v[i];
     }
     h->traced.n = left;
-    for (size_t i = 0; i < h->stopped.n; i++)
-        kill(h->stopped.v[i], SIGCONT);
+    for (size_t i = 0; i < h->stopped.n; i++) {
+        if (tree_has(members, h->stopped.v[i]))
+            kill(h->stopped.v[i], SIGCONT);
+    }
     h->stopped.n = 0;
     return left == 0;
 }

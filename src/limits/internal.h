@@ -44,9 +44,9 @@ struct limits {
 void *memory_main(void *limits);
 void *cpu_main(void *limits);
 void limits_processes_report(const struct supervisor *sup, struct limits_report *ret);
-/* Kills one process for good and sees to it that its memory is freed now. `start` is what /proc said
- * when it was chosen: 0, or -ESRCH when it is somebody else by now. */
-int limits_kill(pid_t pid, uint64_t start);
+/* Kills one member for good and sees to it that its memory is freed now. 0, or -ESRCH when the number
+ * is no member's. */
+int limits_kill(pid_t pid, pid_t anchor);
 
 /* ---- memory.c's helpers ---- */
 
@@ -83,6 +83,7 @@ struct cpu_hold {
 void cpu_hold_thread(struct cpu_hold *h, pid_t pid, pid_t tid);
 /* Takes reports: nobody else is told about the end of a thread that we trace. */
 void cpu_hold_collect(void);
-/* Lets go of all that have stopped; true when nobody is left. */
-bool cpu_hold_release(struct cpu_hold *h);
+/* Lets go of all that have stopped; true when nobody is left. `members` says who still is one: no
+ * stranger gets a signal. */
+bool cpu_hold_release(struct cpu_hold *h, const struct tree *members);
 void cpu_hold_fini(struct cpu_hold *h);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The limits of one run: threads started, stopped, asked. The caller's thread. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +11,8 @@
 #include "sys/process.h"
 #include "sys/procfile.h"
 #include "sys/seccomp.h"
+
+#define LIMITS_DEPTH 4096 /* parents looked at before a process counts as a stranger */
 
 uint64_t limits_now(void)
 {
@@ -45,15 +46,29 @@ bool limits_sleep(struct limits_clock *c, uint64_t ns)
     return go;
 }
 
-int limits_kill(pid_t pid, uint64_t start)
+/* Do its parents lead to the anchor? */
+static bool is_member(pid_t pid, pid_t anchor)
 {
-    _cleanup_close_ int fd = sys_pidfd_open(pid, 0);
     struct sys_stat st;
     char path[32];
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    /* The descriptor holds the process whose start time is read after it was opened. */
-    if (sys_read_stat(path, &st) < 0 || st.start != start)
+    for (int i = 0; i < LIMITS_DEPTH && pid > 1; i++) {
+        snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        if (sys_read_stat(path, &st) < 0)
+            return false;
+        pid = st.ppid;
+        if (pid == anchor)
+            return true;
+    }
+    return false;
+}
+
+int limits_kill(pid_t pid, pid_t anchor)
+{
+    _cleanup_close_ int fd = sys_pidfd_open(pid, 0);
+
+    /* Asked after the descriptor was opened: the number may be somebody else's by now. */
+    if (!is_member(pid, anchor))
         return -ESRCH;
     if (fd < 0)
         return kill(pid, SIGKILL) < 0 ? -errno : 0;

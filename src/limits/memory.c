@@ -237,14 +237,12 @@ static void enforce(struct memory *m)
 {
     while (m->now.total > m->l->policy->max_memory) {
         struct member *victim = choose_victim(m);
-        struct sys_stat st;
-        char path[32], name[sizeof(m->l->report.memory_name)];
+        char name[sizeof(m->l->report.memory_name)];
 
         if (!victim)
             return;
         name_of(victim->pid, name, sizeof(name));
-        snprintf(path, sizeof(path), "/proc/%d/stat", (int)victim->pid);
-        if (sys_read_stat(path, &st) == 0 && limits_kill(victim->pid, st.start) == 0) {
+        if (limits_kill(victim->pid, m->l->anchor) == 0) {
             report_kill(m, victim, name);
             m->dying[m->kills % MEMORY_DYING].pid = victim->pid;
             m->dying[m->kills++ % MEMORY_DYING].at = limits_now();
