@@ -301,6 +301,33 @@ def section_workloads(bench):
            'CPU time of bare'], rows)
 
 
+BUSY = [('malloc and free', ['alloc', '3000000'], ['-m', '1G']),
+        ('mmap, 16 pages, munmap', ['map', '60000'], ['-m', '1G']),
+        ('fork and wait', ['fork', '4000'], ['-P', '64']),
+        ('posix_spawn of /bin/true', ['spawn', '1000'], ['-P', '64']),
+        ('posix_spawn of /bin/true', ['spawn', '1000'], ['-m', '1G']),
+        ('malloc and free', ['alloc', '3000000'], ['-c', '99'])]
+
+
+def section_limits(bench):
+    title('Limits: a sandbox with the limit against one without')
+    rows = []
+    busy = shutil.copy(bench.program('busy'), bench.work / 'busy')
+    for name, words, limit in BUSY:
+        prefixes = [bench.sandlock(read=[busy]), bench.sandlock(*limit, read=[busy])]
+        results, used = [[], []], [[], []]
+        for i in range(bench.rounds + 1):
+            for prefix, result, cpu in zip(prefixes, results, used):
+                seconds = wall([*prefix, str(busy), *words], dict(os.environ), '/')
+                if i > 0:
+                    result.append(seconds[0])
+                    cpu.append(seconds[1])
+        rows.append([name, '`' + ' '.join(limit) + '`', f'{statistics.median(results[0]) * 1000:.0f}',
+                     f'{statistics.median(results[1]) * 1000:.0f}', times(median_ratio(*results)),
+                     times(min(results[1]) / min(results[0])), times(median_ratio(*used))])
+    table(['program', 'limit', 'without ms', 'with ms', 'paired median', 'minima', 'CPU time'], rows)
+
+
 def section_notifications(bench):
     title('Notifications in the default policy')
     rows = []
@@ -402,6 +429,7 @@ SECTIONS = {
     'determinism': section_determinism,
     'workloads': section_workloads,
     'dirs': section_dirs,
+    'limits': section_limits,
     'notifications': section_notifications,
     'network': section_network,
     'sizes': section_sizes,

@@ -9,6 +9,7 @@
 
 #include "arch/arch.h"
 #include "cli.h"
+#include "limits/limits.h"
 #include "options.h"
 #include "plan/landlock.h"
 
@@ -120,6 +121,12 @@ static void table(struct buf *b, const struct kernel *k, const struct utsname *u
         add_padded(b, feature_rows[i].name, 28);
         buf_addf(b, "%s  %s\n", has(k, &feature_rows[i]) ? "yes" : "NO ", feature_rows[i].use);
     }
+    buf_adds(b, "\nLimits\n");
+    for (unsigned i = 0; i < LIMIT_KIND_COUNT; i++) {
+        buf_adds(b, "  ");
+        add_padded(b, limits_name(i), 28);
+        buf_addf(b, "%s\n", limits_backend(i, NULL));
+    }
     table_fallbacks(b, k);
     if (v->ok)
         buf_adds(b, "\nThe default policy can run here.\n");
@@ -149,6 +156,15 @@ static void json_fallbacks(struct buf *b, const struct kernel *k)
     buf_addc(b, ']');
 }
 
+static void json_limits(struct buf *b)
+{
+    for (unsigned i = 0; i < LIMIT_KIND_COUNT; i++) {
+        buf_addf(b, "%s\"%s\":", i ? "," : ",\"limits\":{", limits_name(i));
+        json_string(b, limits_backend(i, NULL));
+    }
+    buf_addc(b, '}');
+}
+
 static void json(struct buf *b, const struct kernel *k, const struct utsname *u,
                  const struct verdict_of_check *v)
 {
@@ -174,6 +190,7 @@ static void json(struct buf *b, const struct kernel *k, const struct utsname *u,
                  has(k, &feature_rows[i]) ? "true" : "false");
     buf_addf(b, ",\"ia32\":%s}", k->ia32 ? "true" : "false");
     json_fallbacks(b, k);
+    json_limits(b);
     buf_addf(b, ",\"default_policy\":{\"can_run\":%s,\"reason\":", v->ok ? "true" : "false");
     if (v->ok) {
         buf_adds(b, "null");

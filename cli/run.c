@@ -37,14 +37,15 @@ static int print_filter(const struct run_args *a)
     return cli_print(&out);
 }
 
-/* Written once, whatever the ending was. */
-static void write_status(int fd, int code, int signal_number)
+/* Written once, whatever the ending was. A limit that ended a process is named. */
+static void write_status(int fd, int code, int signal_number, const struct limits_report *limits)
 {
-    char line[64];
-    int n = signal_number > 0
-                ? snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":%d}\n", code,
-                           signal_number)
-                : snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":null}\n", code);
+    const char *limit = limits && limits->memory_kills ? ",\"limit\":\"memory\"" : "";
+    char line[96];
+    int n = signal_number > 0 ? snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":%d%s}\n",
+                                         code, signal_number, limit)
+                              : snprintf(line, sizeof(line),
+                                         "{\"exit_code\":%d,\"signal\":null%s}\n", code, limit);
 
     if (fd < 0)
         return;
@@ -64,6 +65,34 @@ static void format_seconds(uint64_t ns, char out[32])
         out[--n] = '\0';
     if (n > 0 && out[n - 1] == '.')
         out[n - 1] = '\0';
+}
+
+static unsigned long long in_kib(uint64_t bytes)
+{
+    return (unsigned long long)(bytes / 1024);
+}
+
+/* Which mechanism holds each limit of this run, and what it saw. */
+static void report_limits(const struct policy *p, const struct limits_report *l)
+{
+    if (p->max_memory)
+        cli_note("memory: peak %llu kB of %llu kB, %llu killed; by %s", in_kib(l->memory_peak),
+                 in_kib(p->max_memory), (unsigned long long)l->memory_kills,
+                 limits_backend(LIMIT_MEMORY, p));
+    if (p->max_processes)
+        cli_note("processes: peak at most %u of %u, %llu refused; by %s", l->processes_peak,
+                 p->max_processes, (unsigned long long)l->processes_refused,
+                 limits_backend(LIMIT_PROCESSES, p));
+    if (p->max_cpu)
+        cli_note("cpu: %u%% of one core, held for %llu ms; by %s", p->max_cpu,
+                 (unsigned long long)(l->cpu_stopped_ns / 1000000), limits_backend(LIMIT_CPU, p));
+}
+
+static void report_memory_kill(const struct policy *p, const struct limits_report *l)
+{
+    cli_note("memory limit of %llu kB exceeded (%llu kB in use): killed process %d (%s)%s",
+             in_kib(p->max_memory), in_kib(l->memory_at_kill), l->memory_victim, l->memory_name,
+             l->memory_kills > 1 ? " and others" : "");
 }
 
 static void report_stats(struct run_stats *s)
@@ -117,8 +146,12 @@ static int report_end(const struct run_args *a, struct run_result *result)
     } else if (result->reason == REASON_KILLED && !result->signal) {
         code = EXIT_SIGNAL_BASE + SIGKILL;
     }
-    if (a->stats)
+    if (!a->quiet && result->stats.limits.memory_kills)
+        report_memory_kill(&a->policy, &result->stats.limits);
+    if (a->stats) {
         report_stats(&result->stats);
+        report_limits(&a->policy, &result->stats.limits);
+    }
     return code;
 }
 
@@ -162,7 +195,7 @@ static int run_command(const struct run_args *a)
 
     if (!**a->argv) {
         error_set(&err, ERROR_NOTFOUND, -ENOENT, NULL, "the name of the command is empty");
-        write_status(a->status_fd, -1, 0);
+        write_status(a->status_fd, -1, 0, NULL);
         return cli_fail(&err);
     }
     if (a->policy.no_supervisor) {
@@ -175,10 +208,10 @@ static int run_command(const struct run_args *a)
     code = r < 0 ? cli_fail(&err) : report_end(a, &result);
     /* A timeout has no code of the command's, even when it managed to exit on the signal. */
     if (r < 0)
-        write_status(a->status_fd, -1, 0);
+        write_status(a->status_fd, -1, 0, NULL);
     else
         write_status(a->status_fd, result.reason == REASON_TIMEOUT ? -1 : result.code,
-                     result.signal);
+                     result.signal, &result.stats.limits);
     run_result_fini(&result);
     return code;
 }
@@ -191,7 +224,7 @@ int cli_run(char *const *argv)
 
     if (run_args_parse(&args, argv, &err) < 0) {
         code = cli_fail(&err);
-        write_status(args.status_fd, -1, 0);
+        write_status(args.status_fd, -1, 0, NULL);
     } else {
         switch (args.action) {
         case ACTION_HELP: code = cli_help(COMMAND_RUN); break;

@@ -114,6 +114,10 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_dns_refresh: return policy_set_dns_refresh(p, flag, value, err);
     case RUN_OPTION_timeout: return policy_set_timeout(p, flag, value, err);
     case RUN_OPTION_max_open_files: return policy_set_max_open_files(p, flag, value, err);
+    case RUN_OPTION_max_memory: return policy_set_max_memory(p, flag, value, err);
+    case RUN_OPTION_max_processes: return policy_set_max_processes(p, flag, value, err);
+    case RUN_OPTION_cpu: return policy_set_max_cpu(p, flag, value, err);
+    case RUN_OPTION_num_cpus: return policy_set_num_cpus(p, flag, value, err);
     case RUN_OPTION_cpu_cores: return policy_set_cpu_cores(p, flag, value, err);
     case RUN_OPTION_exec_shell: return set_shell(a, flag, value, err);
     case RUN_OPTION_env: return policy_add_env(p, flag, value, err);

@@ -74,6 +74,12 @@ sandlock_builder_t *sandlock_sandbox_builder_user(sandlock_builder_t *b, uint32_
                                                   uint32_t gid);
 /* Soft and hard RLIMIT_NOFILE, only ever lowered. */
 sandlock_builder_t *sandlock_sandbox_builder_max_open_files(sandlock_builder_t *b, unsigned int n);
+/* Memory of all processes together ("512M"); processes alive at a time; processor time of all together
+ * in percent of one core (1 to 100); processors that the command sees and runs on. */
+sandlock_builder_t *sandlock_sandbox_builder_max_memory(sandlock_builder_t *b, const char *size);
+sandlock_builder_t *sandlock_sandbox_builder_max_processes(sandlock_builder_t *b, uint32_t n);
+sandlock_builder_t *sandlock_sandbox_builder_max_cpu(sandlock_builder_t *b, uint8_t pct);
+sandlock_builder_t *sandlock_sandbox_builder_num_cpus(sandlock_builder_t *b, uint32_t n);
 sandlock_builder_t *sandlock_sandbox_builder_cpu_cores(sandlock_builder_t *b, const uint32_t *cores,
                                                        uint32_t len);
 /* Visible GPUs; len 0: all. */
@@ -147,6 +153,12 @@ void sandlock_handle_free(sandlock_handle_t *h);
 int sandlock_result_exit_code(const sandlock_result_t *r); /* -1 when there is none */
 sandlock_exit_reason sandlock_result_reason(const sandlock_result_t *r);
 int sandlock_result_signal(const sandlock_result_t *r); /* 0: none */
+/* Processes killed because the sandbox exceeded its memory; the most it held, in bytes; processes that
+ * could not be created; the most that were alive (an upper bound). 0 without the limit. */
+uint64_t sandlock_result_memory_kills(const sandlock_result_t *r);
+uint64_t sandlock_result_memory_peak(const sandlock_result_t *r);
+uint64_t sandlock_result_processes_refused(const sandlock_result_t *r);
+uint32_t sandlock_result_processes_peak(const sandlock_result_t *r);
 bool sandlock_result_success(const sandlock_result_t *r);
 char *sandlock_result_stdout(const sandlock_result_t *r);
 char *sandlock_result_stderr(const sandlock_result_t *r);

@@ -151,6 +151,38 @@ _public_ sandlock_builder_t *sandlock_sandbox_builder_max_open_files(sandlock_bu
     return b;
 }
 
+BUILDER_TEXT(max_memory, "max_memory",
+             policy_set_max_memory(&b->policy, "max_memory", text, &b->err))
+
+typedef int (*number_setter)(struct policy *, const char *, const char *, struct error *);
+
+static sandlock_builder_t *builder_number(sandlock_builder_t *b, const char *field, uint32_t n,
+                                          number_setter set)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "%u", n);
+    if (b && b->err.kind == ERROR_NONE)
+        (void)set(&b->policy, field, text, &b->err);
+    return b;
+}
+
+_public_ sandlock_builder_t *sandlock_sandbox_builder_max_processes(sandlock_builder_t *b,
+                                                                    uint32_t n)
+{
+    return builder_number(b, "max_processes", n, policy_set_max_processes);
+}
+
+_public_ sandlock_builder_t *sandlock_sandbox_builder_max_cpu(sandlock_builder_t *b, uint8_t pct)
+{
+    return builder_number(b, "max_cpu", pct, policy_set_max_cpu);
+}
+
+_public_ sandlock_builder_t *sandlock_sandbox_builder_num_cpus(sandlock_builder_t *b, uint32_t n)
+{
+    return builder_number(b, "num_cpus", n, policy_set_num_cpus);
+}
+
 /* "0,2,5" for the text setters: one place validates lists. */
 static char *number_list(const uint32_t *v, uint32_t len)
 {

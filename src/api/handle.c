@@ -231,6 +231,26 @@ _public_ int sandlock_result_signal(const sandlock_result_t *r)
     return r ? r->run.signal : -1;
 }
 
+_public_ uint64_t sandlock_result_memory_kills(const sandlock_result_t *r)
+{
+    return r ? r->run.stats.limits.memory_kills : 0;
+}
+
+_public_ uint64_t sandlock_result_memory_peak(const sandlock_result_t *r)
+{
+    return r ? r->run.stats.limits.memory_peak : 0;
+}
+
+_public_ uint64_t sandlock_result_processes_refused(const sandlock_result_t *r)
+{
+    return r ? r->run.stats.limits.processes_refused : 0;
+}
+
+_public_ uint32_t sandlock_result_processes_peak(const sandlock_result_t *r)
+{
+    return r ? r->run.stats.limits.processes_peak : 0;
+}
+
 _public_ bool sandlock_result_success(const sandlock_result_t *r)
 {
     return r && r->run.reason == REASON_EXITED && r->run.code == 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "api/sandbox.h"
+#include "limits/limits.h"
 #include "supervisor/internal.h"
 
 struct sandbox {
@@ -13,6 +14,7 @@ struct sandbox {
     struct launch_spec spec;
     struct launch launch;
     char **env;
+    struct limits *limits; /* threads of resource limits, or NULL */
     bool started;
     bool lost; /* the anchor disappeared */
 

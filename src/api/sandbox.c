@@ -139,6 +139,8 @@ int sandbox_create(const struct policy *p, const struct sandbox_options *o, stru
     }
     if (r == 0)
         r = sandbox_launch(s, err);
+    if (r == 0)
+        r = limits_start(p, s->launch.anchor_pid, s->supervisor, &s->limits, err);
     if (r < 0) {
         sandbox_free(s);
         return r;
@@ -177,12 +179,14 @@ void sandbox_free(struct sandbox *s)
 {
     if (!s)
         return;
+    limits_stop(s->limits); /* while the anchor's number is its own */
     launch_leave(&s->launch);
     if (!s->lost)
         supervisor_free(s->supervisor);
     /* else: the anchor was killed from outside and members may live on; receivers cannot be joined */
     if (s->options.own_process && !UTIL_FREE_AT_EXIT)
         return;
+    limits_free(s->limits);
     launch_fini(&s->launch);
     plan_fini(&s->plan);
     free(s->env);

@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "launch/launch.h"
+#include "limits/limits.h"
 #include "policy/policy.h"
 
 enum exit_reason { REASON_EXITED = 0, REASON_SIGNALED = 1, REASON_KILLED = 2, REASON_TIMEOUT = 3 };
@@ -20,6 +21,7 @@ struct run_stats {
     uint64_t continued, injected;
     struct rusage usage;
     struct buf ports; /* --port-remap: "tcp 80 -> 40001, ..." */
+    struct limits_report limits;
 };
 
 struct run_result {

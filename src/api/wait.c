@@ -278,6 +278,7 @@ static void loop_stats(const struct wait_loop *w)
     struct run_stats *t = &w->result->stats;
     const struct supervisor *s = w->s->supervisor;
 
+    limits_report(w->s->limits, s, &t->limits);
     if (!s)
         return;
     t->notifications = atomic_load(&s->notifications);
@@ -305,6 +306,7 @@ int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret,
         loop_signals_open(&w, &old);
     while (!w.empty)
         loop_turn(&w);
+    limits_stop(s->limits);
     if (!s->lost)
         launch_end(&s->launch);
     loop_drain(&w);

@@ -72,6 +72,8 @@ struct arch {
     const char *name;     /* as uname -m says */
     uint32_t audit_arch;  /* AUDIT_ARCH_* of linux/audit.h */
     uint32_t foreign_bit; /* bit in the number that marks a foreign ABI (x32: 0x40000000), or 0 */
+    /* Fields of /proc/cpuinfo that count processors, ended by NULL: clipped where fewer are shown. */
+    const char *const *cpuinfo_counts;
     const struct call_info *calls; /* sorted by nr */
     size_t ncalls;
     const uint16_t *index; /* position in calls by enum call_id: use arch_call_by_id() */

@@ -18,6 +18,8 @@ extern const struct feature fs_procview_feature;
 extern const struct feature fs_dirs_feature;
 /* Does the policy grant a path that contains /proc or lies on a procfs? */
 bool fs_grants_proc(const struct policy *p);
+/* Does it grant this file, or a directory above? `file` has no links. */
+bool fs_grants_path(const struct policy *p, const char *file);
 
 /* Is the object (or, with fd == -1, the name within the directory parent_fd) denied? True as well
  * when the question cannot be answered. False when nothing is denied by this policy. fd may be any

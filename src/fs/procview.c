@@ -157,6 +157,26 @@ bool fs_grants_proc(const struct policy *p)
     return false;
 }
 
+static bool procview_grant_holds(const struct fs_grant *g, const char *file)
+{
+    char path[PATH_MAX];
+
+    return realpath(g->path, path) && (strcmp(path, "/") == 0 || procview_beneath(file, path));
+}
+
+bool fs_grants_path(const struct policy *p, const char *file)
+{
+    for (size_t i = 0; i < p->fs_read.n; i++) {
+        if (procview_grant_holds(&p->fs_read.v[i], file))
+            return true;
+    }
+    for (size_t i = 0; i < p->fs_write.n; i++) {
+        if (procview_grant_holds(&p->fs_write.v[i], file))
+            return true;
+    }
+    return false;
+}
+
 static bool procview_wanted(const struct policy *p, const struct kernel *k)
 {
     (void)k;

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 
@@ -220,6 +221,22 @@ static void deny_unseen(struct builder *b)
         deny(b, CALL_bind, EPERM);
 }
 
+/* RM-01: one private writable mapping that could never be filled is refused as RLIMIT_DATA would,
+ * without asking anybody. Reservations (PROT_NONE, MAP_NORESERVE) pass (RM-03). */
+static void deny_huge_mapping(struct builder *b)
+{
+    struct filter_clause c = {
+        .test = {{.arg = 1, .cmp = CMP_GE, .wide = true, .value = b->policy->max_memory},
+                 RULE_ANY(2, PROT_WRITE),
+                 RULE_MASKED(3, MAP_ANONYMOUS | MAP_PRIVATE | MAP_NORESERVE,
+                             MAP_ANONYMOUS | MAP_PRIVATE)},
+        .ntests = 3,
+        .ret = RULE_ERRNO(ENOMEM)};
+
+    if (b->policy->max_memory && !b->policy->no_supervisor)
+        keep(b, filter_add(b->plan, CALL_mmap, &c));
+}
+
 /* ---- notifications ---- */
 
 static bool has_allow(const struct feature_call *c)
@@ -230,24 +247,65 @@ static bool has_allow(const struct feature_call *c)
     return false;
 }
 
-/* Clauses name argument positions, so all members of the operation must agree on them. */
+/* Does the call have the arguments that a clause tests, in the roles they have in `model`? */
+static bool has_arguments(const struct call_info *c, const struct call_info *model,
+                          const struct filter_clause *when)
+{
+    for (unsigned t = 0; t < when->ntests; t++)
+        if (c->role[when->test[t].arg] != model->role[when->test[t].arg] ||
+            c->role[when->test[t].arg] == ARG_NONE)
+            return false;
+    return true;
+}
+
+/* The first member that has the arguments of all clauses: those of the others are compared with it. */
+static const struct call_info *model_member(const struct builder *b, const struct feature_call *c)
+{
+    for (size_t i = 0; i < b->plan->arch->ncalls; i++) {
+        const struct call_info *m = &b->plan->arch->calls[i];
+        bool all = m->op == c->op;
+
+        for (size_t k = 0; k < c->nwhen && all; k++)
+            all = has_arguments(m, m, &c->when[k]);
+        if (all)
+            return m;
+    }
+    return NULL;
+}
+
+/* Clauses name argument positions, so all members of the operation must agree on them. A clause that
+ * lets something pass is not given to members without its arguments (fork has no flags): they are
+ * notified. */
 static bool positions_agree(const struct builder *b, const struct feature_call *c)
 {
-    const struct call_info *first = NULL;
+    const struct call_info *model = model_member(b, c);
 
     for (size_t i = 0; i < b->plan->arch->ncalls; i++) {
         const struct call_info *m = &b->plan->arch->calls[i];
 
-        if (m->op != c->op)
-            continue;
-        if (!first)
-            first = m;
-        for (size_t k = 0; k < c->nwhen; k++)
-            for (unsigned t = 0; t < c->when[k].ntests; t++)
-                if (m->role[c->when[k].test[t].arg] != first->role[c->when[k].test[t].arg])
-                    return false;
+        for (size_t k = 0; k < c->nwhen && m->op == c->op; k++)
+            if (c->when[k].ret != SECCOMP_RET_ALLOW &&
+                (!model || !has_arguments(m, model, &c->when[k])))
+                return false;
     }
     return true;
+}
+
+static void add_clause(struct builder *b, const struct feature_call *c,
+                       const struct filter_clause *when)
+{
+    const struct call_info *model = model_member(b, c);
+
+    if (when->ret != SECCOMP_RET_ALLOW) {
+        keep(b, filter_add_op(b->plan, c->op, when));
+        return;
+    }
+    for (size_t i = 0; i < b->plan->arch->ncalls && model; i++) {
+        const struct call_info *m = &b->plan->arch->calls[i];
+
+        if (m->op == c->op && has_arguments(m, model, when))
+            keep(b, filter_add(b->plan, m->id, when));
+    }
 }
 
 /* Adds one feature's clauses of the wanted action; none at all means: always notify. */
@@ -259,7 +317,7 @@ static void add_clauses(struct builder *b, const struct feature_call *c, uint32_
         keep(b, filter_add_op(b->plan, c->op, &always));
     for (size_t i = 0; i < c->nwhen; i++)
         if (action == UINT32_MAX || (c->when[i].ret & SECCOMP_RET_ACTION_FULL) == action)
-            keep(b, filter_add_op(b->plan, c->op, &c->when[i]));
+            add_clause(b, c, &c->when[i]);
 }
 
 static int check_feature_call(const struct builder *b, const struct feature *f,
@@ -357,6 +415,7 @@ static void add_all(struct builder *b, struct error *err)
     deny_listen(b);
     deny_unseen(b);
     allow_marked_exec(b);
+    deny_huge_mapping(b);
     for (unsigned pass = 0; pass < 3; pass++)
         add_features(b, pass, err);
     deny_rows(b, &rules_last);

@@ -12,6 +12,9 @@
 
 #define CPU_CORE_MAX 8191u /* the kernel's largest NR_CPUS is 8192 */
 #define GPU_DEVICE_MAX 1023u
+#define PROCESSES_MAX 4194304u /* the kernel's PID_MAX_LIMIT */
+#define NUM_CPUS_MAX 1024u     /* what a cpu_set_t can show */
+#define MEMORY_MIN (1024u * 1024u)
 #define NAME_LEN_MAX 64u
 #define SECONDS_MAX 1000000000u /* some 31 years: far from overflow in nanoseconds */
 #define DNS_REFRESH_MIN_NS 100000000ull

@@ -138,6 +138,10 @@ struct policy {
 
     uint64_t timeout_ns;     /* 0: none */
     uint32_t max_open_files; /* 0: as inherited */
+    uint64_t max_memory;     /* bytes of the whole sandbox, 0: no limit */
+    uint32_t max_processes;  /* living at a time, the command included; 0: no limit */
+    uint32_t max_cpu;        /* percent of one core for the whole sandbox; 0 and 100: no limit */
+    uint32_t num_cpus;       /* processors that the command sees; 0: as they are */
     uint32_t *cpu_cores;
     size_t n_cpu_cores; /* 0: as inherited */
     enum gpu_mode gpu;
@@ -205,6 +209,10 @@ int policy_add_env(struct policy *p, const char *flag, const char *assignment, s
 int policy_set_cwd(struct policy *p, const char *flag, const char *dir, struct error *err);
 int policy_set_user(struct policy *p, const char *flag, const char *uid_gid, struct error *err);
 int policy_set_max_open_files(struct policy *p, const char *flag, const char *n, struct error *err);
+int policy_set_max_memory(struct policy *p, const char *flag, const char *size, struct error *err);
+int policy_set_max_processes(struct policy *p, const char *flag, const char *n, struct error *err);
+int policy_set_max_cpu(struct policy *p, const char *flag, const char *percent, struct error *err);
+int policy_set_num_cpus(struct policy *p, const char *flag, const char *n, struct error *err);
 int policy_set_cpu_cores(struct policy *p, const char *flag, const char *list, struct error *err);
 int policy_set_gpu(struct policy *p, const char *flag, const char *list, struct error *err);
 /* Name of a call of either machine, an alias, or a group; suggestion in the error. */

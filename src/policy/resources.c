@@ -83,6 +83,56 @@ int policy_set_max_open_files(struct policy *p, const char *flag, const char *n,
     return 0;
 }
 
+static int set_number(const char *flag, const char *text, const char *what, uint32_t max,
+                      uint32_t *ret, struct error *err)
+{
+    uint32_t v;
+
+    if (parse_u32(text, &v) < 0 || v == 0 || v > max)
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         SHOWN " is not a number of %s (accepted: 1 to %u)", text, what, max);
+    *ret = v;
+    return 0;
+}
+
+int policy_set_max_processes(struct policy *p, const char *flag, const char *n, struct error *err)
+{
+    return set_number(flag, n, "processes", PROCESSES_MAX, &p->max_processes, err);
+}
+
+int policy_set_num_cpus(struct policy *p, const char *flag, const char *n, struct error *err)
+{
+    return set_number(flag, n, "processors", NUM_CPUS_MAX, &p->num_cpus, err);
+}
+
+int policy_set_max_cpu(struct policy *p, const char *flag, const char *percent, struct error *err)
+{
+    uint32_t v;
+
+    if (parse_u32(percent, &v) < 0 || v == 0 || v > 100)
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         SHOWN " is not a percentage of one core (accepted: 1 to 100)", percent);
+    p->max_cpu = v;
+    return 0;
+}
+
+int policy_set_max_memory(struct policy *p, const char *flag, const char *size, struct error *err)
+{
+    uint64_t v;
+    int r = parse_size(size, &v);
+
+    if (r < 0)
+        return error_set(err, ERROR_USAGE, r, flag,
+                         SHOWN " is not a size (accepted: bytes, or 64K, 512M, 2G; more than 0)",
+                         size);
+    /* Loader and C library alone take more: nothing could ever run. */
+    if (v < MEMORY_MIN)
+        return error_set(err, ERROR_USAGE, -ERANGE, flag, SHOWN " is less than %uK", size,
+                         MEMORY_MIN / 1024);
+    p->max_memory = v;
+    return 0;
+}
+
 /* Moves *text behind the number read. */
 static int list_number(const char **text, uint32_t max, uint32_t *ret)
 {

@@ -42,6 +42,14 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return refuse(err, "--timeout", why);
     if (p->deterministic_dirs)
         return refuse(err, "--deterministic-dirs", why);
+    if (p->max_memory)
+        return refuse(err, "--max-memory", why);
+    if (p->max_processes)
+        return refuse(err, "--max-processes", why);
+    if (p->max_cpu)
+        return refuse(err, "--cpu", why);
+    if (p->num_cpus)
+        return refuse(err, "--num-cpus", why);
     if (p->explain)
         return refuse(err, "--explain", why);
     if (p->linger)
@@ -102,6 +110,35 @@ static int validate_cores(const struct policy *p, struct error *err)
     return 0;
 }
 
+/* --num-cpus takes the lowest of the cores there are: processor i of the view is core cpu_cores[i].
+ * More than there are can be shown, not run on. */
+static int choose_cores(struct policy *p, struct error *err)
+{
+    struct cpu_mask mask;
+    size_t n = 0;
+    uint32_t *v;
+
+    if (p->num_cpus == 0 || p->n_cpu_cores) {
+        p->n_cpu_cores = p->num_cpus ? MIN(p->n_cpu_cores, (size_t)p->num_cpus) : p->n_cpu_cores;
+        return 0;
+    }
+    v = reallocarray(NULL, p->num_cpus, sizeof(*v));
+    if (!v)
+        return policy_error_memory("--num-cpus", err);
+    if (!cpu_mask_read(&mask)) {
+        free(v);
+        return error_set(err, ERROR_SETUP, -errno, "--num-cpus",
+                         "cannot tell which cores are available: %s", error_text(errno));
+    }
+    for (uint32_t i = 0; i <= CPU_CORE_MAX && n < p->num_cpus; i++) {
+        if (cpu_mask_has(&mask, i))
+            v[n++] = i;
+    }
+    p->cpu_cores = v;
+    p->n_cpu_cores = n;
+    return 0;
+}
+
 static int validate_paths(const struct policy *p, struct error *err)
 {
     static const char why[] = "the path is not absolute";
@@ -133,6 +170,8 @@ int policy_validate(struct policy *p, struct error *err)
         r = validate_no_supervisor(p, err);
     if (r == 0)
         r = validate_cores(p, err);
+    if (r == 0)
+        r = choose_cores(p, err);
     if (r < 0)
         return r;
     if (p->has_user && (p->uid == (uid_t)-1 || p->gid == (gid_t)-1))

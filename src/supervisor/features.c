@@ -8,6 +8,7 @@
 #include "fs/view.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
+#include "limits/limits.h"
 #include "net/keep.h"
 #include "net/rules.h"
 #include "supervisor/explain.h"
@@ -32,6 +33,8 @@ const struct feature *const all_features[] = {
     &net_rules_feature,
     &net_sends_feature,
     &net_answers_feature,
+    /* Counts a new process before it can be anybody's. */
+    &limits_processes_feature,
     /* After what denies a program or a path: these rewrite and answer what is left. */
     &determinism_image_feature,
     &determinism_time_feature,
@@ -39,6 +42,9 @@ const struct feature *const all_features[] = {
     &net_unix_closed_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,
+    /* Take calls that nobody above does. */
+    &limits_memory_feature,
+    &limits_cpus_feature,
     /* Looks at what is left and lets the kernel decide. */
     &explain_feature,
 };

@@ -12,6 +12,7 @@
 
 #include "supervisor/internal.h"
 #include "sys/fs.h"
+#include "sys/procfile.h"
 #include "sys/uapi.h"
 
 #define READ_CHUNK 4096 /* never larger than a page of any machine: stop at page ends */
@@ -95,46 +96,6 @@ int request_write(const struct request *r, child_addr addr, const void *src, siz
     return (size_t)n == len ? 0 : -EFAULT;
 }
 
-/* Reads a small /proc file of the caller whole. Returns the length. */
-static ssize_t proc_read(const char *path, char *buf, size_t size)
-{
-    /* Not open(3): musl adds an fcntl for O_CLOEXEC. */
-    _cleanup_close_ int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    size_t got = 0;
-
-    if (fd < 0)
-        return fd;
-    while (got < size - 1) {
-        ssize_t n = read(fd, buf + got, size - 1 - got);
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return -errno;
-        if (n == 0)
-            break;
-        got += (size_t)n;
-    }
-    buf[got] = '\0';
-    return (ssize_t)got;
-}
-
-/* Value of a line "Name:\tvalue" in a status file; base as in strtol. */
-static int proc_field(const char *text, const char *name, int base, long *ret)
-{
-    size_t n = strlen(name);
-
-    /* Only at a line's start: Name: is first, its value has newlines escaped. */
-    for (const char *at = text; at; at = strchr(at, '\n')) {
-        at += *at == '\n';
-        if (strncmp(at, name, n) == 0 && at[n] == ':') {
-            *ret = strtol(at + n + 1, NULL, base);
-            return 0;
-        }
-    }
-    return -ENOENT;
-}
-
 int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask)
 {
     char path[48], text[2048];
@@ -142,12 +103,12 @@ int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask)
     ssize_t n;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)r->tid);
-    n = proc_read(path, text, sizeof(text));
+    n = sys_read_file(path, text, sizeof(text));
     if (n < 0)
         return (int)n;
     if (!request_alive(r))
         return -ESRCH;
-    if (proc_field(text, "Tgid", 10, &tgid) < 0 || proc_field(text, "Umask", 8, &mask) < 0)
+    if (sys_file_field(text, "Tgid", 10, &tgid) < 0 || sys_file_field(text, "Umask", 8, &mask) < 0)
         return -EIO;
     if (ret_tgid)
         *ret_tgid = (pid_t)tgid;
@@ -165,12 +126,12 @@ int request_fd_flags(const struct request *r, int fd)
     if (fd < 0)
         return -EBADF;
     snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)r->tid, fd);
-    n = proc_read(path, text, sizeof(text));
+    n = sys_read_file(path, text, sizeof(text));
     if (n < 0)
         return n == -ENOENT ? -EBADF : (int)n;
     if (!request_alive(r))
         return -ESRCH;
-    return proc_field(text, "flags", 8, &flags) < 0 ? -EIO : (int)flags;
+    return sys_file_field(text, "flags", 8, &flags) < 0 ? -EIO : (int)flags;
 }
 
 int request_fd_path(const struct request *r, int fd)
@@ -201,14 +162,10 @@ static pid_t proc_parent(pid_t pid)
     long parent;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
-    if (proc_read(path, text, sizeof(text)) < 0 || proc_field(text, "PPid", 10, &parent) < 0)
+    if (sys_read_file(path, text, sizeof(text)) < 0 ||
+        sys_file_field(text, "PPid", 10, &parent) < 0)
         return 0;
     return (pid_t)parent;
-}
-
-pid_t supervisor_anchor(const struct supervisor *s)
-{
-    return s->anchor_pid;
 }
 
 #define MEMBER_MAX_DEPTH 4096 /* ancestors looked at before giving up (then: not a member) */

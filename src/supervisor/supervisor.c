@@ -23,6 +23,11 @@ const struct policy *supervisor_policy(const struct supervisor *s)
     return s->plan->policy;
 }
 
+pid_t supervisor_anchor(const struct supervisor *s)
+{
+    return s->anchor_pid;
+}
+
 const struct plan *supervisor_plan(const struct supervisor *s)
 {
     return s->plan;

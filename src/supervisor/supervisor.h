@@ -104,8 +104,6 @@ int request_fd_flags(const struct request *r, int fd);
 int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask);
 /* True when pid (a tgid or tid) is a member of this sandbox: its ancestors lead to the anchor. */
 bool supervisor_is_member(const struct supervisor *s, pid_t pid);
-/* The process that every member descends from, no member itself. */
-pid_t supervisor_anchor(const struct supervisor *s);
 
 /* Runs fn on a worker thread that answers with its verdict; the receiver goes on. fn must look at
  * request_alive() at least every 50 ms and give up when it is false: the end of the sandbox waits. `arg` is owned by
@@ -138,6 +136,8 @@ struct watch *request_watch(const struct request *r); /* NULL: too many at a tim
 void request_explain(const struct request *r, const char *subject, int err, const char *rule,
                      const char *hint);
 
+/* The process that every member descends from, no member itself; valid once the command exists. */
+pid_t supervisor_anchor(const struct supervisor *s);
 const struct policy *supervisor_policy(const struct supervisor *s);
 const struct plan *supervisor_plan(const struct supervisor *s);
 const struct kernel *supervisor_kernel(const struct supervisor *s);

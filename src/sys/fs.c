@@ -34,6 +34,8 @@ struct fs_statx {
 _Static_assert(sizeof(struct fs_statx) == SYS_STATX_SIZE, "struct statx");
 _Static_assert(offsetof(struct fs_statx, mnt_id) == 144, "stx_mnt_id");
 
+/* STATX_TYPE INO BLOCKS */
+#define USAGE_MASK (0x1u | 0x100u | 0x400u)
 /* STATX_TYPE MODE NLINK UID INO, and STATX_MNT_ID of 5.8 */
 #define IDENT_MASK (0x1u | 0x2u | 0x4u | 0x8u | 0x100u | 0x1000u)
 
@@ -64,6 +66,20 @@ int sys_identify(int fd, struct sys_ident *ret)
 int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret)
 {
     return identify(dirfd, name, AT_SYMLINK_NOFOLLOW, ret);
+}
+
+int sys_file_usage(const char *path, struct sys_usage *ret)
+{
+    struct fs_statx s = {0};
+    int r = (int)raw_call5(SYS_statx, AT_FDCWD, path, AT_STATX_DONT_SYNC, USAGE_MASK, &s);
+
+    if (r < 0)
+        return r;
+    *ret = (struct sys_usage){.dev = makedev(s.dev_major, s.dev_minor),
+                              .ino = s.ino,
+                              .mode = s.mode,
+                              .bytes = s.blocks * 512};
+    return 0;
 }
 
 int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve)

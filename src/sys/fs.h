@@ -31,6 +31,15 @@ int sys_identify(int fd, struct sys_ident *ret);
 /* Of a name in a directory, links not followed. */
 int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret);
 
+/* What a file takes, without asking a remote or user space file system for news. Links followed. */
+struct sys_usage {
+    dev_t dev;
+    ino_t ino;
+    uint32_t mode;
+    uint64_t bytes; /* allocated */
+};
+int sys_file_usage(const char *path, struct sys_usage *ret);
+
 /* RESOLVE_* and open flags as in linux/openat2.h. */
 int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
 /* Exactly these flags: libc's open() may add calls of its own. */

@@ -14,6 +14,9 @@
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434 /* 5.3 */
 #endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424 /* 5.1 */
+#endif
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* 5.9 */
 #endif
@@ -33,6 +36,9 @@
 #endif
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452 /* 6.6 */
+#endif
+#ifndef SYS_process_mrelease
+#define SYS_process_mrelease 448 /* 5.15 */
 #endif
 #ifndef SYS_setxattrat
 #define SYS_setxattrat 463 /* 6.13 */

@@ -12,6 +12,8 @@
 
 #include "filter_fixture.h"
 
+#include "limits/limits.h"
+
 #include "plan/internal.h"
 
 static struct verdict never(struct request *r)
@@ -99,6 +101,56 @@ static void test_attribute_ioctls(void **state)
     (void)state;
     fixture_init(&f);
     CHECK(&f, list, 1, v);
+    fixture_fini(&f);
+}
+
+/* What one member lets pass by an argument does not reach those that have no such argument. */
+static void test_processes(void **state)
+{
+    const uint64_t thread = 0x00010000; /* CLONE_THREAD */
+    const struct check v[] = {
+        {"clone", ALLOW, {thread}},
+        {"clone", ALLOW, {thread | 0x3d0f00}},
+        {"clone", NOTIFY, {17}},
+        {"clone", NOTIFY, {17 | thread << 32}},
+        {"fork", NOTIFY, {thread}},
+        {"vfork", NOTIFY, {thread}},
+        {"clone3", DENY(ENOSYS), {thread}},
+        {"clone", DENY(EPERM), {thread | 0x10000000}},
+        {"wait4", ALLOW, {0}},
+        {"mmap", ALLOW, {0, 1 << 20, 3, 0x22}},
+        {"exit_group", ALLOW, {0}},
+    };
+    const struct feature *const list[] = {&limits_processes_feature};
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    f.policy.max_processes = 4;
+    CHECK(&f, list, 1, v);
+    fixture_fini(&f);
+}
+
+static void test_huge_mapping(void **state)
+{
+    const uint64_t m = 64 << 20;
+    const struct check v[] = {
+        {"mmap", DENY(ENOMEM), {0, m, 3, 0x22}},
+        {"mmap", ALLOW, {0, m - 1, 3, 0x22}},
+        {"mmap", DENY(ENOMEM), {0, m << 20, 2, 0x20022}},
+        {"mmap", ALLOW, {0, m, 0, 0x22}},
+        {"mmap", ALLOW, {0, m, 3, 0x4022}},
+        {"mmap", ALLOW, {0, m, 3, 0x02}},
+        {"mmap", ALLOW, {0, m, 1, 0x22}},
+        {"munmap", ALLOW, {0}},
+        {"brk", ALLOW, {0}},
+    };
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    f.policy.max_memory = m;
+    CHECK(&f, NULL, 0, v);
     fixture_fini(&f);
 }
 
@@ -259,7 +311,8 @@ static void test_explain(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_combine),          cmocka_unit_test(test_two_allowers),
+        cmocka_unit_test(test_combine),          cmocka_unit_test(test_processes),
+        cmocka_unit_test(test_huge_mapping),     cmocka_unit_test(test_two_allowers),
         cmocka_unit_test(test_metadata_feature), cmocka_unit_test(test_observer_is_no_mediation),
         cmocka_unit_test(test_closed),           cmocka_unit_test(test_bad_features),
         cmocka_unit_test(test_explain),          cmocka_unit_test(test_attribute_ioctls),

@@ -16,6 +16,9 @@ static uint64_t aarch64_untag(uint64_t addr)
     return addr & (UINT64_C(1) << 55) ? addr : addr & ~(UINT64_C(0xff) << 56);
 }
 
+/* Each block describes one processor and nothing else. */
+static const char *const aarch64_cpuinfo_counts[] = {NULL};
+
 const struct arch arch_aarch64 = {
     .name = "aarch64",
     .audit_arch = AUDIT_ARCH_AARCH64,
@@ -23,6 +26,7 @@ const struct arch arch_aarch64 = {
     .calls = arch_calls_aarch64,
     .ncalls = ARCH_NCALLS_AARCH64,
     .index = arch_index_aarch64,
+    .cpuinfo_counts = aarch64_cpuinfo_counts,
     .clone_tls_arg = 3,
     .clone_ctid_arg = 4,
     .untag = aarch64_untag,

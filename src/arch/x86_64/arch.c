@@ -16,6 +16,8 @@ static uint64_t x86_64_untag(uint64_t addr)
     return addr;
 }
 
+static const char *const x86_64_cpuinfo_counts[] = {"siblings", "cpu cores", NULL};
+
 const struct arch arch_x86_64 = {
     .name = "x86_64",
     .audit_arch = AUDIT_ARCH_X86_64,
@@ -23,6 +25,7 @@ const struct arch arch_x86_64 = {
     .calls = arch_calls_x86_64,
     .ncalls = ARCH_NCALLS_X86_64,
     .index = arch_index_x86_64,
+    .cpuinfo_counts = x86_64_cpuinfo_counts,
     .clone_tls_arg = 4,
     .clone_ctid_arg = 3,
     .untag = x86_64_untag,

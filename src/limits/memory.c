@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory limit (RM-01 to RM-04). One thread while a limit is set: it samples the tree and kills
+ * the process that took it over the limit. Nothing that programs do often is notified.
+ *
+ * A sample is cheap first: RssAnon + RssShmem + VmSwap of each process is never less than what it
+ * holds, since shared pages count several times. Only where that sum comes near the limit the exact
+ * number is asked for (Pss of smaps_rollup), which walks page tables. The closer to the limit the
+ * more often: the pause is what the fastest writer needs for the distance that is left.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "limits/internal.h"
+#include "policy/policy.h"
+#include "sys/process.h"
+#include "sys/procfile.h"
+
+#define MEMORY_RATE 2u   /* bytes in a nanosecond: touching fresh pages from two cores */
+#define MEMORY_WRITE 16u /* bytes in a nanosecond that one process can fill at the very most */
+#define MEMORY_PAUSE_MIN 1000000u
+#define MEMORY_PAUSE_MAX 20000000u
+#define MEMORY_COST 20u             /* the thread sleeps so many times what a sample took */
+#define MEMORY_DYING_NS 1000000000u /* who was killed so recently is as good as gone */
+#define MEMORY_DYING 32
+
+struct member {
+    pid_t pid;
+    uint64_t mapped; /* VmSize: equal where two share one address space */
+    uint64_t used;
+    int64_t cpu; /* ns */
+};
+struct sample {
+    struct member *v;
+    size_t n, cap;
+    uint64_t total;
+};
+
+struct memory {
+    struct limits *l;
+    struct tree tree;
+    struct memory_files files;
+    struct sample now, before;
+    struct {
+        pid_t pid;
+        uint64_t at;
+    } dying[MEMORY_DYING];
+    size_t kills;
+};
+
+static uint64_t status_kib(const char *text, const char *name)
+{
+    long kib;
+
+    return sys_file_field(text, name, 10, &kib) == 0 && kib > 0 ? (uint64_t)kib * 1024 : 0;
+}
+
+/* Never less than it holds. 0 for zombies, which have no memory. */
+static uint64_t member_at_most(pid_t pid, uint64_t *ret_mapped)
+{
+    char path[32], text[4096];
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    if (sys_read_file(path, text, sizeof(text)) < 0)
+        return 0;
+    *ret_mapped = status_kib(text, "VmSize");
+    return status_kib(text, "RssAnon") + status_kib(text, "RssShmem") + status_kib(text, "VmSwap");
+}
+
+/* What it holds, its share of shared pages; `at_most` where the kernel does not say. */
+static uint64_t member_exactly(pid_t pid, uint64_t at_most)
+{
+    char path[48], text[4096];
+
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    if (sys_read_file(path, text, sizeof(text)) <= 0)
+        return at_most;
+    return status_kib(text, "Pss_Anon") + status_kib(text, "Pss_Shmem") +
+           status_kib(text, "SwapPss");
+}
+
+static bool is_dying(const struct memory *m, pid_t pid)
+{
+    for (size_t i = 0; i < MIN(m->kills, (size_t)MEMORY_DYING); i++) {
+        if (m->dying[i].pid == pid && limits_now() - m->dying[i].at < MEMORY_DYING_NS)
+            return true;
+    }
+    return false;
+}
+
+static int sample_add(struct sample *s, struct member one)
+{
+    if (s->n == s->cap) {
+        size_t cap = s->cap ? 2 * s->cap : 64;
+        struct member *v = reallocarray(s->v, cap, sizeof(*v));
+
+        if (!v)
+            return -ENOMEM;
+        s->v = v;
+        s->cap = cap;
+    }
+    s->v[s->n++] = one;
+    s->total += one.used;
+    return 0;
+}
+
+static void sample_upper(struct memory *m)
+{
+    m->now.n = 0;
+    m->now.total = 0;
+    memory_files_clear(&m->files);
+    for (size_t i = 0; i < m->tree.n; i++) {
+        struct member one = {.pid = m->tree.v[i]};
+
+        if (is_dying(m, one.pid))
+            continue;
+        one.used = member_at_most(one.pid, &one.mapped);
+        one.used += memory_files_add(&m->files, one.pid);
+        if (sample_add(&m->now, one) < 0)
+            return;
+    }
+}
+
+/* Between vfork and exec parent and child are one address space, which counts once. */
+static bool is_same_memory(const struct sample *s, size_t i)
+{
+    unsigned looks = 8;
+
+    for (size_t k = i; k-- > 0 && looks;) {
+        if (s->v[k].mapped != s->v[i].mapped || !s->v[i].mapped)
+            continue;
+        looks--;
+        if (sys_same_memory(s->v[k].pid, s->v[i].pid))
+            return true;
+    }
+    return false;
+}
+
+static void sample_exact(struct memory *m)
+{
+    bool files = false;
+    uint64_t total = 0;
+
+    memory_files_clear(&m->files);
+    for (size_t i = 0; i < m->now.n; i++) {
+        struct member *one = &m->now.v[i];
+        uint64_t of_files = memory_files_add(&m->files, one->pid);
+
+        files |= of_files > 0;
+        one->used = is_same_memory(&m->now, i) ? 0 : member_exactly(one->pid, one->used - of_files);
+        one->used += of_files;
+        one->cpu = limits_cpu_time(one->pid);
+        total += one->used;
+    }
+    /* A mapped memfd is there twice, among the files and in the mappings. */
+    for (size_t i = 0; i < m->now.n && files && total > m->l->policy->max_memory; i++) {
+        struct member *one = &m->now.v[i];
+        uint64_t twice = MIN(memory_files_mapped(&m->files, one->pid), one->used);
+
+        one->used -= twice;
+        total -= twice;
+    }
+    m->now.total = total;
+}
+
+/* Shares also grow when others copy their pages or end: only as much counts as a process can have
+ * written in the time it ran. Who only waited did not take anything. */
+static uint64_t growth_of(const struct memory *m, const struct member *one)
+{
+    uint64_t used = 0;
+    int64_t cpu = 0;
+
+    for (size_t i = 0; i < m->before.n; i++) {
+        if (m->before.v[i].pid == one->pid) {
+            used = m->before.v[i].used;
+            cpu = m->before.v[i].cpu;
+            break;
+        }
+    }
+    if (one->used <= used || one->cpu <= cpu)
+        return 0;
+    return MIN(one->used - used, (uint64_t)(one->cpu - cpu) * MEMORY_WRITE);
+}
+
+/* Who took it over the limit: who grew most since the sample before; where nobody did noticeably,
+ * who holds most. */
+static struct member *choose_victim(struct memory *m)
+{
+    uint64_t most_growth = 0, most = 0;
+    struct member *grown = NULL, *largest = NULL;
+
+    for (size_t i = 0; i < m->now.n; i++) {
+        struct member *one = &m->now.v[i];
+        uint64_t growth = growth_of(m, one);
+
+        if (growth > most_growth) {
+            most_growth = growth;
+            grown = one;
+        }
+        if (one->used > most) {
+            most = one->used;
+            largest = one;
+        }
+    }
+    return most_growth > m->l->policy->max_memory / 64 ? grown : largest;
+}
+
+static void name_of(pid_t pid, char *name, size_t size)
+{
+    char path[32];
+    ssize_t n;
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    n = sys_read_file(path, name, size);
+    if (n < 0)
+        n = 0;
+    name[n] = '\0';
+    name[strcspn(name, "\n")] = '\0';
+}
+
+static void report_kill(struct memory *m, const struct member *victim, const char *name)
+{
+    struct limits_report *r = &m->l->report;
+
+    pthread_mutex_lock(&m->l->report_lock);
+    if (r->memory_kills++ == 0) {
+        r->memory_victim = victim->pid;
+        r->memory_at_kill = m->now.total;
+        snprintf(r->memory_name, sizeof(r->memory_name), "%s", name);
+    }
+    pthread_mutex_unlock(&m->l->report_lock);
+}
+
+/* Kills until what is left is within the limit. */
+static void enforce(struct memory *m)
+{
+    while (m->now.total > m->l->policy->max_memory) {
+        struct member *victim = choose_victim(m);
+        char name[sizeof(m->l->report.memory_name)];
+
+        if (!victim)
+            return;
+        name_of(victim->pid, name, sizeof(name));
+        if (limits_kill(victim->pid, m->l->anchor) == 0) {
+            report_kill(m, victim, name);
+            m->dying[m->kills % MEMORY_DYING].pid = victim->pid;
+            m->dying[m->kills++ % MEMORY_DYING].at = limits_now();
+        }
+        m->now.total -= victim->used;
+        victim->used = 0;
+    }
+}
+
+static void publish(struct memory *m)
+{
+    struct limits_report *r = &m->l->report;
+
+    pthread_mutex_lock(&m->l->report_lock);
+    r->memory_peak = MAX(r->memory_peak, m->now.total);
+    pthread_mutex_unlock(&m->l->report_lock);
+    if (m->l->view)
+        atomic_store(&m->l->view->memory_used, m->now.total);
+}
+
+static void memory_sample(struct memory *m)
+{
+    struct sample old = m->before;
+
+    m->before = m->now;
+    m->now = old;
+    if (tree_walk(&m->tree, m->l->anchor) < 0)
+        return;
+    sample_upper(m);
+    if (m->now.total > m->l->policy->max_memory / 2)
+        sample_exact(m);
+    publish(m);
+    enforce(m);
+}
+
+void *memory_main(void *arg)
+{
+    struct memory m = {.l = arg};
+    uint64_t pause = MEMORY_PAUSE_MIN;
+
+    (void)sys_thread_slice(LIMITS_SLICE_NS);
+    memory_files_init(&m.files);
+    while (limits_sleep(&m.l->clock, pause)) {
+        uint64_t begin = limits_now(), cost, left;
+
+        memory_sample(&m);
+        cost = (limits_now() - begin) * MEMORY_COST;
+        left = m.now.total < m.l->policy->max_memory ? m.l->policy->max_memory - m.now.total : 0;
+        pause = MAX(MIN(left / MEMORY_RATE, MEMORY_PAUSE_MAX), MEMORY_PAUSE_MIN);
+        /* Not at the price of the limit: what a sample costs grows with what there is to see. */
+        pause = MAX(pause, MIN(cost, MEMORY_PAUSE_MAX));
+    }
+    tree_fini(&m.tree);
+    memory_files_fini(&m.files);
+    free(m.now.v);
+    free(m.before.v);
+    return NULL;
+}

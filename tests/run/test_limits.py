@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Limits of the whole sandbox (process.md section 5): memory, processes, processor time, what it sees of
+the machine. Each case runs without a sandbox too, where it must get what is refused inside."""
+import json
+import os
+import re
+import shutil
+
+import pytest
+
+import common
+from common import IN_VM, helper, native, run
+
+LIMITS = 'limits'
+BIG = 24 if IN_VM else 128   # MiB used against a limit of SMALL
+SMALL = 12 if IN_VM else 64
+
+
+def value(text, name):
+    """The number behind a word of the helper's answer."""
+    return float(re.search(rf'\b{name} (-?[0-9.]+)', text).group(1))
+
+
+@pytest.fixture(scope='module')
+def zeroes(tmp_path_factory):
+    """A file to map."""
+    path = tmp_path_factory.mktemp('limits') / 'zeroes'
+    path.write_bytes(bytes(BIG << 20))
+    path.parent.chmod(0o755)
+    path.chmod(0o644)
+    return path
+
+
+# ---- memory ----
+
+@pytest.mark.parametrize('how', ['anonymous', 'memfd-map', 'memfd-write', 'file', 'shared'])
+def test_memory_hog_is_killed_and_the_reason_is_told(how, zeroes, tmp_path):
+    """RM-01, RM-04: every kind of memory counts."""
+    args = [helper(LIMITS), how, BIG, zeroes]
+    assert native(*args).stdout == 'used\n'
+    assert run('-r', zeroes, '-m', f'{4 * BIG}M', '--', *args).stdout == 'used\n'
+    with open(tmp_path / 'status', 'w', encoding='ascii') as status:
+        result = run('-r', zeroes, '-m', f'{SMALL}M', '--status-fd', status.fileno(), '--', *args,
+                     pass_fds=[status.fileno()])
+    assert result.returncode == 128 + 9, result.stderr
+    assert 'used' not in result.stdout
+    assert f'memory limit of {SMALL * 1024} kB exceeded' in result.stderr
+    answer = json.loads((tmp_path / 'status').read_text())
+    assert answer == {'exit_code': -1, 'signal': 9, 'limit': 'memory'}
+
+
+def test_dirtied_pages_of_children_count_and_the_parent_lives():
+    """RM-01, RM-04: who writes is killed, not who was there before."""
+    args = [helper(LIMITS), 'forked', 2 * BIG]
+    assert native(*args).stdout == 'killed 0\nused\n'
+    result = run('-m', f'{SMALL}M', '--', *args)
+    assert result.returncode == 0, result.stderr
+    assert value(result.stdout, 'killed') >= 6, result.stdout
+
+
+def test_reservations_cost_nothing():
+    """RM-03."""
+    args = [helper(LIMITS), 'reserve', 16384]
+    assert native(*args).stdout == 'used\n'
+    assert run('-m', f'{SMALL}M', '--', *args).stdout == 'used\n'
+
+
+def test_one_mapping_beyond_the_limit_fails_without_asking():
+    """A writable mapping that cannot be filled is ENOMEM at once."""
+    program = 'import mmap; mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)'
+    python = system_python()
+    assert native(python, '-c', program).returncode == 0
+    result = run('-m', '256M', '--', python, '-c', program)
+    assert 'Cannot allocate memory' in result.stderr
+    assert result.returncode == 1
+
+
+def test_memory_that_was_given_back_is_forgotten():
+    """RM-02: many processes in turn, each with most of the limit."""
+    amount = SMALL * 5 // 8
+    loop = f'for i in 1 2 3 4; do {helper(LIMITS)} anonymous {amount} || exit 1; done; echo all'
+    result = run('-m', f'{SMALL}M', '--', 'sh', '-c', loop)
+    assert result.stdout.endswith('all\n'), result.stderr
+
+
+def test_allocation_is_not_notified():
+    """Neither mappings nor waits nor threads: nothing but what is asked of us."""
+    result = run('-m', '512M', '-c', '100', '--stats', '--', helper(LIMITS), 'anonymous', 8)
+    assert 'notifications: 0' in result.stderr
+    result = run('-P', '10', '--stats', '--', helper(LIMITS), 'threads', 20)
+    assert result.stdout == 'threads 20\n'
+    assert 'notifications: 0' in result.stderr
+
+
+def system_python():
+    """The interpreter below a granted directory."""
+    if not os.path.exists('/usr/bin/python3'):
+        pytest.skip('no /usr/bin/python3 on this machine')
+    return '/usr/bin/python3'
+
+
+@pytest.mark.parametrize('name,args', [
+    ('node', ['-e', 'console.log("started")']), ('python3', ['-c', 'print("started")']),
+    ('java', ['-version'])])
+def test_runtimes_start_under_256_mib(name, args):
+    """They reserve far more than they use."""
+    path = shutil.which(name, path='/usr/bin')
+    if not path:
+        pytest.skip(f'no {name} in /usr/bin on this machine')
+    result = run('-r', '/proc', '-m', '256M', '--', path, *args)
+    assert result.returncode == 0, result.stderr
+
+
+def test_go_starts_under_256_mib():
+    """Its arenas are reservations. The go command is a Go program."""
+    go = shutil.which('go') or '/usr/local/go/bin/go'
+    if not os.access(go, os.X_OK):
+        pytest.skip('no go on this machine')
+    go = os.path.realpath(go)
+    root = os.path.dirname(os.path.dirname(go))
+    result = run('-r', root, '-m', '256M', '--', go, 'version')
+    assert result.returncode == 0 and 'go version' in result.stdout, result.stderr
+
+
+# ---- processes ----
+
+@pytest.mark.parametrize('how', [['clone'], ['fork'], ['clone', 'bogus'], ['clone3']])
+def test_processes_alive_at_a_time(how):
+    """RP-01, RP-02: raw calls and waits for nonsense change nothing."""
+    args = [helper(LIMITS), 'crowd', 40, *how]
+    assert native(*args).stdout == 'alive 40\n'
+    result = run('-P', '10', '--stats', '--', *args)
+    # clone3 does not exist inside: libraries fall back to clone.
+    assert result.stdout == ('alive 0\n' if how == ['clone3'] else 'alive 9\n'), result.stderr
+    if how != ['clone3']:
+        assert 'peak at most 10 of 10, 31 refused' in result.stderr
+
+
+@pytest.mark.parametrize('reap', ['wait', 'nohang', 'ignored'])
+def test_processes_in_turn_are_unlimited(reap):
+    """RP-01, RP-02: however they are reaped."""
+    count = 30 if IN_VM else 100
+    args = [helper(LIMITS), 'sequence', count, reap]
+    assert native(*args).stdout == f'made {count}\n'
+    assert run('-P', '3', '--', *args).stdout == f'made {count}\n'
+
+
+def test_fork_fails_with_eagain_and_daemons_count():
+    """Who left its parent and its session is counted all the same."""
+    script = 'for i in 1 2 3 4 5 6; do setsid -f sleep 1; done; echo end'
+    if not shutil.which('setsid'):
+        pytest.skip('no setsid')
+    assert native('sh', '-c', script).stderr == ''
+    result = run('-P', '4', '--', 'sh', '-c', script)
+    assert 'Resource temporarily unavailable' in result.stderr or 'Cannot fork' in result.stderr
+
+
+# ---- processor ----
+
+@pytest.mark.parametrize('args', [['burn', 1], ['burn', 8], ['burn-setsid', 1]],
+                         ids=['1', '8', 'setsid'])
+def test_processor_share(args):
+    """RC-01: of the whole, whatever the number of threads and sessions. Only above counts here: how
+    much a busy machine gives is not ours."""
+    seconds = 2
+    control = native(helper(LIMITS), *args, 1).stdout
+    inside = run('-c', '20', '--', helper(LIMITS), *args, seconds).stdout
+    share = value(inside, 'cpu') / value(inside, 'wall')
+    if value(control, 'cpu') / value(control, 'wall') < 0.5:
+        pytest.skip('the machine is too busy to show a difference')
+    assert share < 0.35, inside
+
+
+def test_holding_is_invisible():
+    """RC-02: no stops, no SIGCONT, and who stopped itself stays stopped."""
+    if 'ptrace' not in common.sandlock('check').stdout.partition('\n  cpu ')[2].splitlines()[0]:
+        pytest.skip('threads cannot be traced here')
+    assert native(helper(LIMITS), 'watch', '0.5').stdout == 'stops 0 continued 0 signals 1\n'
+    result = run('-c', '10', '--stats', '--', helper(LIMITS), 'watch', '1')
+    assert result.stdout == 'stops 0 continued 0 signals 1\n'
+    assert int(re.search(r'held for (\d+) ms', result.stderr).group(1)) > 0
+    assert native(helper(LIMITS), 'paused').stdout == 'moved no\n'
+    assert run('-c', '10', '--', helper(LIMITS), 'paused').stdout == 'moved no\n'
+
+
+def test_held_sandbox_ends_at_once(marker):
+    """A timeout reaches who is held."""
+    script = f': {marker}; while :; do :; done'
+    result = run('-c', '1', '-t', '1', '--', 'sh', '-c', script)
+    assert result.returncode == 124
+    assert common.gone(marker)
+
+
+# ---- the view ----
+
+def test_the_view_agrees():
+    """RC-03, RM-05, E-03."""
+    outside = native(helper(LIMITS), 'show').stdout
+    result = run('-m', '64M', '--num-cpus', '1', '--', helper(LIMITS), 'show')
+    assert value(result.stdout, 'cpus') == 1
+    assert value(result.stdout, 'ram') == 64 << 20 < value(outside, 'ram')
+    assert value(result.stdout, 'swap') == 0
+    script = ('grep -c ^processor /proc/cpuinfo; grep -c "^cpu[0-9]" /proc/stat; '
+              'cat /sys/devices/system/cpu/online /sys/devices/system/cpu/possible '
+              '/sys/devices/system/cpu/present; grep ^MemTotal /proc/meminfo')
+    args = ['-r', '/proc', '-r', '/sys', '--', 'sh', '-c', script]
+    real = run(*args).stdout.splitlines()
+    assert real[0] == native('sh', '-c', script).stdout.splitlines()[0]
+    seen = run('--num-cpus', '1', '-m', '64M', *args)
+    assert seen.stdout.splitlines()[:5] == ['1', '1', '0', '0', '0'], seen.stderr
+    assert seen.stdout.split()[-2:] == [str(64 << 10), 'kB']
+
+
+def test_more_processors_than_there_are():
+    """Shown, and every program that counts them agrees."""
+    script = 'nproc; grep -c ^processor /proc/cpuinfo; cat /sys/devices/system/cpu/online'
+    result = run('-r', '/proc', '-r', '/sys', '--num-cpus', '7', '--', 'sh', '-c', script)
+    assert result.stdout.split() == ['7', '7', '0-6'], result.stderr
+
+
+def test_files_keep_their_fields():
+    """Programs that parse them go on working: the host's fields, in its order."""
+    args = ['-r', '/proc', '--', 'cat']
+    limits = ['-m', '64M', '--num-cpus', '2']
+
+    def fields(text):
+        return [line.split(':')[0].split()[0] for line in text.splitlines() if line.strip()]
+
+    for path in ('/proc/meminfo', '/proc/cpuinfo'):
+        real, seen = native('cat', path).stdout, run(*limits, *args, path).stdout
+        # One processor's block, and all of meminfo.
+        assert fields(real.split('\n\n')[0]) == fields(seen.split('\n\n')[0]), path
+
+
+@pytest.mark.parametrize('flag', [['-m', '64M'], ['-P', '4'], ['-c', '10'], ['--num-cpus', '1']],
+                         ids=lambda f: f[0])
+def test_refused_without_a_supervisor(flag):
+    """Nobody could hold them (NS-01)."""
+    result = run('--no-supervisor', *flag, '--', 'true')
+    assert result.returncode == 125
+    assert 'needs a supervisor' in result.stderr
+
+
+def test_check_names_the_mechanisms():
+    """U8."""
+    limits = json.loads(common.sandlock('check', '--json').stdout)['limits']
+    assert set(limits) == {'memory', 'processes', 'cpu'}
