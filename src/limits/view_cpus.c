@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "arch/arch.h"
+#include "determinism/determinism.h"
 #include "fs/fs.h"
 #include "fs/resolve.h"
 #include "limits/limits.h"
@@ -234,17 +235,12 @@ static void stat_add(struct buf *out, const uint64_t v[STAT_FIELDS])
     buf_addc(out, '\n');
 }
 
-/* The processors that are seen, their sum above, the rest as it is. */
-static int stat_render(const struct request *r, int host_fd, struct buf *out)
+/* The processors that are seen, their sum above. */
+static int stat_cpus(const struct policy *p, const char *text, struct buf *out)
 {
-    const struct policy *p = supervisor_policy(r->sup);
-    _cleanup_buf_ struct buf host = {0}, lines = {0};
+    _cleanup_buf_ struct buf lines = {0};
     uint64_t sum[STAT_FIELDS] = {0};
-    const char *text;
 
-    if (host_text(host_fd, &host) < 0)
-        return -EIO;
-    text = buf_cstr(&host);
     for (uint32_t i = 0; i < p->num_cpus; i++) {
         uint64_t v[STAT_FIELDS] = {0};
 
@@ -258,13 +254,32 @@ static int stat_render(const struct request *r, int host_fd, struct buf *out)
     buf_adds(out, "cpu ");
     stat_add(out, sum);
     buf_add(out, lines.data, lines.len);
+    return buf_error(&lines);
+}
+
+/* The rest as it is, but the machine was started at a time of the run's own clock. */
+static int stat_render(const struct request *r, int host_fd, struct buf *out)
+{
+    const struct policy *p = supervisor_policy(r->sup);
+    _cleanup_buf_ struct buf host = {0};
+    const char *text;
+
+    if (host_text(host_fd, &host) < 0)
+        return -EIO;
+    text = buf_cstr(&host);
+    if (p->num_cpus && stat_cpus(p, text, out) < 0)
+        return -EIO;
     for (; *text; text += strcspn(text, "\n") + 1) {
-        if (strncmp(text, "cpu", 3) != 0)
+        if (strncmp(text, "btime ", 6) == 0)
+            buf_addf(out, "btime %lld\n",
+                     strtoll(text + 6, NULL, 10) +
+                         (long long)(determinism_time_offset(r->sup) / 1000000000));
+        else if (!p->num_cpus || strncmp(text, "cpu", 3) != 0)
             buf_addf(out, "%.*s\n", (int)strcspn(text, "\n"), text);
         if (!text[strcspn(text, "\n")])
             break;
     }
-    return buf_error(&lines);
+    return 0;
 }
 
 static int list_render(const struct request *r, int host_fd, struct buf *out)
@@ -281,6 +296,11 @@ static bool proc_wanted(const struct policy *p, const struct kernel *k)
     return cpus_wanted(p, k) && fs_grants_proc(p);
 }
 
+static bool stat_wanted(const struct policy *p, const struct kernel *k)
+{
+    return proc_wanted(p, k) || (p->has_time_start && fs_grants_proc(p));
+}
+
 const struct virtual_file limits_cpuinfo_file = {
     .proc = "cpuinfo",
     .wanted = proc_wanted,
@@ -288,7 +308,7 @@ const struct virtual_file limits_cpuinfo_file = {
 };
 const struct virtual_file limits_stat_file = {
     .proc = "stat",
-    .wanted = proc_wanted,
+    .wanted = stat_wanted,
     .render = stat_render,
 };
 

@@ -4,6 +4,7 @@ program; waits last as long as they should; files and clock agree."""
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -287,3 +288,13 @@ def test_no_supervisor():
     for words in (['--time-start', '5'], ['--random-seed', '5']):
         result = run('--no-supervisor', *words, '--', 'true')
         assert result.returncode == 125 and words[0] in result.stderr
+
+
+def test_machine_was_started_in_virtual_time():
+    """btime of /proc/stat moves with the clock, with and without a number of processors."""
+    program = 'import time; print(time.time() - int(open("/proc/stat").read().split("btime ")[1].split()[0]))'
+    real = float(subprocess.run(['python3', '-c', program], stdout=subprocess.PIPE, check=True).stdout)
+    for options in ([], ['--num-cpus', '1']):
+        done = run('-r', '/', '--time-start', '2001-01-01T00:00:00Z', *options, '--', sys.executable, '-c', program)
+        assert done.returncode == 0, done.stderr
+        assert abs(float(done.stdout) - real) < 60 * SLOW
