@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "limits/internal.h"
 #include "policy/policy.h"
@@ -29,7 +30,12 @@ struct member {
     pid_t pid;
     uint64_t mapped; /* VmSize: equal where two share one address space */
     uint64_t used;
-    int64_t cpu; /* ns */
+    /* Known of exact samples only: */
+    bool exact;
+    uint64_t files;  /* part of `used` */
+    uint64_t huge;   /* AnonHugePages */
+    uint64_t faults; /* pages touched, ever */
+    int64_t cpu;     /* ns, ever */
 };
 struct sample {
     struct member *v;
@@ -41,6 +47,7 @@ struct memory {
     struct limits *l;
     struct tree tree;
     struct memory_files files;
+    uint64_t fault_size; /* bytes that one fault brings at most, huge pages aside */
     struct sample now, before;
     struct {
         pid_t pid;
@@ -69,13 +76,19 @@ static uint64_t member_at_most(pid_t pid, uint64_t *ret_mapped)
 }
 
 /* What it holds, its share of shared pages; `at_most` where the kernel does not say. */
-static uint64_t member_exactly(pid_t pid, uint64_t at_most)
+static uint64_t member_exactly(struct member *one, uint64_t at_most)
 {
     char path[48], text[4096];
+    struct sys_stat st;
 
-    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    one->exact = true;
+    one->cpu = limits_cpu_time(one->pid);
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)one->pid);
+    one->faults = sys_read_stat(path, &st) < 0 ? 0 : st.faults;
+    snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)one->pid);
     if (sys_read_file(path, text, sizeof(text)) <= 0)
         return at_most;
+    one->huge = status_kib(text, "AnonHugePages");
     return status_kib(text, "Pss_Anon") + status_kib(text, "Pss_Shmem") +
            status_kib(text, "SwapPss");
 }
@@ -147,10 +160,12 @@ static void sample_exact(struct memory *m)
         struct member *one = &m->now.v[i];
         uint64_t of_files = memory_files_add(&m->files, one->pid);
 
+        one->files = of_files;
         files |= of_files > 0;
-        one->used = is_same_memory(&m->now, i) ? 0 : member_exactly(one->pid, one->used - of_files);
+        one->used = is_same_memory(&m->now, i)
+                        ? 0
+                        : member_exactly(one, one->used - MIN(of_files, one->used));
         one->used += of_files;
-        one->cpu = limits_cpu_time(one->pid);
         total += one->used;
     }
     /* A mapped memfd is there twice, among the files and in the mappings. */
@@ -164,27 +179,35 @@ static void sample_exact(struct memory *m)
     m->now.total = total;
 }
 
-/* Shares also grow when others copy their pages or end: only as much counts as a process can have
- * written in the time it ran. Who only waited did not take anything. */
+/*
+ * Shares also grow when others copy their pages or end: only as much counts as a process can have
+ * taken itself. Pages come by faults, or with huge pages; those of files by writing.
+ */
 static uint64_t growth_of(const struct memory *m, const struct member *one)
 {
-    uint64_t used = 0;
-    int64_t cpu = 0;
+    static const struct member newborn = {.exact = true};
+    const struct member *was = &newborn;
+    uint64_t files, pages, most;
 
-    for (size_t i = 0; i < m->before.n; i++) {
-        if (m->before.v[i].pid == one->pid) {
-            used = m->before.v[i].used;
-            cpu = m->before.v[i].cpu;
-            break;
-        }
+    for (size_t i = 0; i < m->before.n && was == &newborn; i++) {
+        if (m->before.v[i].pid == one->pid)
+            was = &m->before.v[i];
     }
-    if (one->used <= used || one->cpu <= cpu)
+    if (one->used <= was->used)
         return 0;
-    return MIN(one->used - used, (uint64_t)(one->cpu - cpu) * MEMORY_WRITE);
+    if (!was->exact)
+        return one->used - was->used;
+    files = one->files > was->files ? one->files - was->files : 0;
+    files = MIN(files, (uint64_t)MAX(one->cpu - was->cpu, 0) * MEMORY_WRITE);
+    most = (one->faults - MIN(was->faults, one->faults)) * m->fault_size +
+           (one->huge - MIN(was->huge, one->huge));
+    pages = one->used - MIN(one->files, one->used);
+    pages -= MIN(was->used - MIN(was->files, was->used), pages);
+    return files + MIN(pages, most);
 }
 
-/* Who took it over the limit: who grew most since the sample before; where nobody did noticeably,
- * who holds most. */
+/* Who took it over the limit: who grew most since the sample before; where nobody did noticeably (a
+ * share grew, or somebody was missed), who holds most. */
 static struct member *choose_victim(struct memory *m)
 {
     uint64_t most_growth = 0, most = 0;
@@ -198,8 +221,9 @@ static struct member *choose_victim(struct memory *m)
             most_growth = growth;
             grown = one;
         }
-        if (one->used > most) {
-            most = one->used;
+        /* Parents come before their children: of two that hold about as much the younger. */
+        if (one->used > most - most / 4) {
+            most = MAX(most, one->used);
             largest = one;
         }
     }
@@ -280,7 +304,8 @@ static void memory_sample(struct memory *m)
 
 void *memory_main(void *arg)
 {
-    struct memory m = {.l = arg};
+    /* Four pages: folios of several pages are rare where nobody asks for them. */
+    struct memory m = {.l = arg, .fault_size = 4 * (uint64_t)sysconf(_SC_PAGESIZE)};
     uint64_t pause = MEMORY_PAUSE_MIN;
 
     (void)sys_thread_slice(LIMITS_SLICE_NS);

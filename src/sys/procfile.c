@@ -54,6 +54,8 @@ int sys_read_stat(const char *path, struct sys_stat *ret)
     char text[1024];
     ssize_t n = sys_read_file(path, text, sizeof(text));
     const char *p;
+    unsigned long minor_faults;
+    unsigned long major_faults;
     unsigned long cutime;
     unsigned long cstime;
     unsigned long long start;
@@ -62,11 +64,13 @@ int sys_read_stat(const char *path, struct sys_stat *ret)
     if (n < 0)
         return (int)n;
     p = strrchr(text, ')'); /* the name before it may contain anything */
-    if (!p || sscanf(p + 1,
-                     " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d "
-                     "%llu",
-                     &ret->state, &ppid, &cutime, &cstime, &start) != 5)
+    if (!p ||
+        sscanf(p + 1,
+               " %c %d %*d %*d %*d %*d %*u %lu %*u %lu %*u %*u %*u %lu %lu %*d %*d %*d %*d "
+               "%llu",
+               &ret->state, &ppid, &minor_faults, &major_faults, &cutime, &cstime, &start) != 7)
         return -EIO;
+    ret->faults = minor_faults + major_faults;
     ret->ppid = ppid;
     ret->cutime = cutime;
     ret->cstime = cstime;

@@ -17,6 +17,7 @@ int sys_file_field(const char *text, const char *name, int base, long *ret);
 struct sys_stat {
     char state;
     pid_t ppid;
+    uint64_t faults;         /* of all threads, those that ended included */
     uint64_t cutime, cstime; /* clock ticks */
     uint64_t start;          /* clock ticks since boot */
 };

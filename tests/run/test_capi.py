@@ -302,3 +302,43 @@ def test_time_and_randomness(lib):
     assert (reason, status) == (EXITED, 0) and text.startswith(b'2001-02-03\n') and len(text) > 20
     made, code, words = build(lib, ('time_start', 'soon'))
     assert not made and code == -22 and 'time_start' in words
+
+
+def test_limits(lib):
+    """The setters hold, and the result says what happened."""
+    pointer = ctypes.c_void_p
+    helper = common.helper('limits')
+    for name, kind in (('max_memory', ctypes.c_char_p), ('max_processes', ctypes.c_uint32),
+                       ('max_cpu', ctypes.c_uint8), ('num_cpus', ctypes.c_uint32)):
+        f = getattr(lib, f'sandlock_sandbox_builder_{name}')
+        f.argtypes, f.restype = [pointer, kind], pointer
+    for name in ('memory_kills', 'memory_peak', 'processes_refused'):
+        f = getattr(lib, f'sandlock_result_{name}')
+        f.argtypes, f.restype = [pointer], ctypes.c_uint64
+
+    def end(*words, limit=None, number=None):
+        b = lib.sandlock_sandbox_builder_new()
+        for path in [*READABLE, os.path.dirname(helper)]:
+            lib.sandlock_sandbox_builder_fs_read(b, path.encode())
+        if limit:
+            getattr(lib, f'sandlock_sandbox_builder_{limit}')(b, number)
+        policy = lib.sandlock_sandbox_build(b, None, None)
+        argv = (ctypes.c_char_p * 4)(helper.encode(), *[str(w).encode() for w in words])
+        result = lib.sandlock_run(policy, None, argv, 1 + len(words))
+        seen = (lib.sandlock_result_reason(result), lib.sandlock_result_memory_kills(result),
+                lib.sandlock_result_processes_refused(result),
+                lib.sandlock_result_memory_peak(result))
+        lib.sandlock_result_free(result)
+        lib.sandlock_sandbox_free(policy)
+        return seen
+
+    hog = 24 if common.IN_VM else 96
+    assert end('anonymous', hog)[:3] == (EXITED, 0, 0)
+    reason, kills, _, peak = end('anonymous', hog, limit='max_memory', number=b'12M')
+    assert (reason, kills) == (KILLED, 1) and peak > 12 << 20
+    assert end('crowd', 9, 'clone', limit='max_processes', number=4)[:3] == (EXITED, 0, 6)
+    b = lib.sandlock_sandbox_builder_max_cpu(lib.sandlock_sandbox_builder_new(), 101)
+    message = ctypes.c_void_p()
+    assert lib.sandlock_sandbox_build(b, None, ctypes.byref(message)) is None
+    assert b'max_cpu' in ctypes.string_at(message.value)
+    lib.sandlock_string_free(message)

@@ -162,13 +162,13 @@ def test_fork_fails_with_eagain_and_daemons_count():
 def test_processor_share(args):
     """RC-01: of the whole, whatever the number of threads and sessions. Only above counts here: how
     much a busy machine gives is not ours."""
-    seconds = 2
+    seconds = 6 if IN_VM else 2
     control = native(helper(LIMITS), *args, 1).stdout
-    inside = run('-c', '20', '--', helper(LIMITS), *args, seconds).stdout
+    inside = run('-c', '5', '--', helper(LIMITS), *args, seconds).stdout
     share = value(inside, 'cpu') / value(inside, 'wall')
-    if value(control, 'cpu') / value(control, 'wall') < 0.5:
+    if value(control, 'cpu') / value(control, 'wall') < 0.2:
         pytest.skip('the machine is too busy to show a difference')
-    assert share < 0.35, inside
+    assert share < 0.15, inside
 
 
 def test_holding_is_invisible():
