@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """--time-start (TV-01 to TV-07): one wall clock by every way to it, from the first instruction of every
 program; waits last as long as they should; files and clock agree."""
+import ctypes
 import os
 import shutil
 import subprocess
@@ -118,6 +119,18 @@ def waits(text):
     return {w[0]: w[1:] for w in (line.split() for line in text.splitlines())}
 
 
+
+def message_queue():
+    """An empty one without a name. Nobody opens one inside, but it can be handed in."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    name = f'/sl-time-{os.getpid()}'.encode()
+    fd = libc.mq_open(name, os.O_CREAT | os.O_RDWR, 0o600, None)
+    if fd < 0:
+        pytest.skip('no message queues: ' + os.strerror(ctypes.get_errno()))
+    libc.mq_unlink(name)
+    return fd
+
+
 CONTROL = waits(native(CLOCKS, 'wait', 'all', '200').stdout)
 
 
@@ -125,12 +138,11 @@ CONTROL = waits(native(CLOCKS, 'wait', 'all', '200').stdout)
 def test_waits_last_as_intended(start):
     """Each absolute deadline on the wall clock, 200 ms ahead: it returns as natively, not before and not
     years later, and the caller's memory is as it was."""
-    got = waits(run('-w', '/dev/mqueue' if os.path.exists('/dev/mqueue') else '/tmp', '--time-start',
-                    start, '--', CLOCKS, 'wait', 'all', '200').stdout)
+    queue = message_queue()
+    got = waits(run('--time-start', start, '--', CLOCKS, 'wait', 'all', '200', stdin=queue).stdout)
+    os.close(queue)
     assert set(got) == set(CONTROL)
     for name, (result, elapsed, memory) in got.items():
-        if name == 'mq' and result == 'EACCES':
-            continue  # Landlock: no message queues without a grant for them
         assert result == CONTROL[name][0], (name, got)
         if result not in ('ENOSYS', 'EPERM'):
             assert int(elapsed) >= 199, (name, elapsed)
