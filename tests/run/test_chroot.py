@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from chroot_tree import libraries, make_root
-from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, Raw, Script, buffer, native, sandlock)
+from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, MACHINE, Raw, Script, buffer, native, sandlock)
 
 O_PATH = os.O_PATH
 
@@ -373,6 +373,23 @@ def test_busybox_root(tmp_path):
                   'tar xf t; find . | sort; pwd; cat /proc/self/comm', timeout=LIMIT)
     assert done.stdout.split() == ['.', './c', './c/b', './c/b/f', './d', './d/b', './d/b/f', './t',
                                    '/tmp', 'cat']
+
+
+def test_another_c_library(tmp_path):
+    """The loader is the root's whatever it is called: here musl's, which the host does not have there."""
+    compiler, library = shutil.which('musl-gcc'), f'/usr/lib/{MACHINE}-linux-musl/libc.so'
+    if not compiler or not os.path.exists(library):
+        pytest.skip('no musl')
+    root = tmp_path / 'r'
+    for folder in ('bin', 'lib', 'tmp', 'proc'):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(library, root / 'lib' / f'ld-musl-{MACHINE}.so.1')
+    source = tmp_path / 'a.c'
+    source.write_text('#include <stdio.h>\n#include <sys/auxv.h>\nint main(int c, char **v) {'
+                      'printf("%s %d %s\\n", v[0], c, (char *)getauxval(AT_EXECFN)); return 0; }\n')
+    assert native(compiler, source, '-o', root / 'bin' / 'prog').returncode == 0
+    done = inside(root, '/bin/prog', 'x', grants=('-r', '/'))
+    assert done.stdout == '/bin/prog 2 /bin/prog\n', done.stderr
 
 
 def test_programs_together(base):
