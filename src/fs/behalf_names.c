@@ -148,9 +148,11 @@ struct verdict behalf_link(struct request *r)
     e = to.at.fd >= 0 ? -EEXIST : view_same_mount(r, &from.at, &to.at, true);
     if (e == 0)
         e = view_writable(r, &from.at, from.path);
-    /* Landlock would say EXDEV. */
-    if (e == 0 && S_ISDIR(from.at.id.mode))
-        e = -EPERM;
+    /* Landlock, which knows other mounts, would say EXDEV. */
+    if (e == 0 && supervisor_plan(r->sup)->root && S_ISDIR(from.at.id.mode)) {
+        e = sys_access_fd(dir_fd, W_OK | X_OK, AT_EACCESS);
+        e = e < 0 ? e : -EPERM;
+    }
     if (e < 0)
         return verdict_errno(e);
     /* The very object that was judged, whatever its name leads to now; a link stays a link. */

@@ -264,6 +264,9 @@ static struct verdict open_create(const struct request *r, const struct open_cal
         if (t.at.fd >= 0)
             return open_existing(r, c, &t);
         e = open_new(r, c, &t);
+        if (e == -EACCES)
+            request_explain(r, t.path, EACCES, "no write grant, or directory permissions",
+                            "add --fs-write");
         if (e != -EEXIST || (c->flags & O_EXCL))
             return open_verdict(e, c->flags);
         e = target_again(r, c->dirfd, walk, &t);
@@ -407,7 +410,7 @@ static struct verdict open_path_only(const struct request *r, const struct open_
     if ((c->flags & O_DIRECTORY) && !S_ISDIR(t.at.id.mode))
         return verdict_errno(ENOTDIR);
     if (supervisor_plan(r->sup)->root)
-        return view_open_path(r, t.at.fd, c->flags & O_CLOEXEC);
+        return view_open_path(r, t.at.fd, c->flags);
     /* Cannot be injected: the kernel answers EBADF to ADDFD of such a descriptor (PR-14). */
     return verdict_continue("an O_PATH descriptor gives no access: re-open, exec, link, *at and "
                             "/proc/self/fd uses of it are notified and judged on the object");

@@ -34,14 +34,20 @@ static int chroot_give_path(const struct request *r, int fd, bool cloexec, struc
     return offered < 0 ? offered : trace_receive(t, offered, cloexec);
 }
 
-struct verdict view_open_path(const struct request *r, int fd, bool cloexec)
+struct verdict view_open_path(const struct request *r, int fd, uint64_t flags)
 {
+    _cleanup_close_ int again_fd = -1;
     struct trace t;
-    int e = trace_hold(r, &t);
+    int e;
 
+    if (flags & O_DIRECTORY) { /* which F_GETFL shows */
+        again_fd = fd_reopen(fd, O_PATH | O_DIRECTORY, 0);
+        fd = again_fd < 0 ? fd : again_fd;
+    }
+    e = trace_hold(r, &t);
     if (e < 0)
         return e == -ESRCH ? verdict_gone() : verdict_errno(e);
-    e = chroot_give_path(r, fd, cloexec, &t);
+    e = chroot_give_path(r, fd, flags & O_CLOEXEC, &t);
     if (e != -ESRCH)
         trace_end(&t, e);
     return verdict_gone();

@@ -55,6 +55,6 @@ extern const struct virtual_file view_mounts_file, view_mountinfo_file, view_mou
     view_maps_file, view_smaps_file, view_numa_maps_file, view_syscall_file;
 
 /* Handlers in place of the ones of behalf.h. */
-struct verdict view_open_path(const struct request *r, int fd, bool cloexec);
+struct verdict view_open_path(const struct request *r, int fd, uint64_t flags);
 struct verdict view_chdir(struct request *r, int dir_fd);
 struct verdict view_exec(struct request *r, const struct resolved *program, const char *path);

@@ -130,12 +130,20 @@ int root_open(const struct root *r, const char *path, int flags)
 
 /* ---- building ---- */
 
-/* A directory that the kernel's walk may meet without harm: nothing in it can lead anywhere. */
-static bool dir_is_empty(int parent_fd, const char *name)
+/* A directory that the kernel's walk may meet without harm: nothing in it can lead anywhere, or (procfs)
+ * whatever is found in it is walked again by hand. */
+static bool dir_is_harmless(int parent_fd, const char *name)
 {
     int fd = sys_openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    bool empty = true;
+    bool empty = fd >= 0 && sys_fs_magic(fd) == PROC_SUPER_MAGIC;
+    DIR *d;
+
+    if (empty) {
+        util_close(fd);
+        return true;
+    }
+    empty = true;
+    d = fd < 0 ? NULL : fdopendir(fd);
 
     if (!d) {
         util_close(fd);
@@ -175,7 +183,7 @@ static int root_add(struct root *r, struct root_mount *m, const char *place)
     }
     m->hides = sys_identify_at(m->parent_fd, m->name, &m->hidden) == 0;
     if (m->hides && (S_ISLNK(m->hidden.mode) ||
-                     (S_ISDIR(m->hidden.mode) && !dir_is_empty(m->parent_fd, m->name))))
+                     (S_ISDIR(m->hidden.mode) && !dir_is_harmless(m->parent_fd, m->name))))
         r->plain = false;
     r->any_read_only |= m->read_only;
     r->v[r->n++] = *m;
@@ -252,28 +260,24 @@ static int root_mount(struct root *r, const char *place, const char *source, boo
     return e < 0 ? error_set(err, ERROR_SETUP, e, "--fs-mount", "%s: %s", place, error_text(e)) : 0;
 }
 
-/* A root brings no procfs of its own, and programs find their descriptors in /proc. It stays closed
- * for reading without a grant, as everything is. */
+/* Only the procfs at the host's /proc is known (fs/procfs.h), and programs find their descriptors in
+ * /proc: so it is mounted there, unless the root is the host's. It stays closed for reading without a
+ * grant, as everything is. */
 static int root_mount_proc(struct root *r, const struct policy *p, struct error *err)
 {
-    int fd;
+    _cleanup_close_ int host_fd = sys_open_path(AT_FDCWD, "/proc", O_DIRECTORY), fd = -1;
+    struct sys_ident host, there;
 
     for (size_t i = 0; i < p->fs_mount.n; i++) {
         if (strcmp(p->fs_mount.v[i].place, "/proc") == 0)
             return 0;
     }
-    fd = root_open_inside(r, "/proc", 0);
-    if (fd >= 0) {
-        bool there = sys_fs_magic(fd) == PROC_SUPER_MAGIC;
-
-        util_close(fd);
-        if (there)
-            return 0;
-    }
-    fd = sys_open_path(AT_FDCWD, "/proc", O_DIRECTORY);
-    if (fd < 0)
+    if (host_fd < 0 || sys_fs_magic(host_fd) != PROC_SUPER_MAGIC)
         return 0; /* the host has none */
-    util_close(fd);
+    fd = root_open_inside(r, "/proc", 0);
+    if (fd >= 0 && sys_identify(fd, &there) == 0 && sys_identify(host_fd, &host) == 0 &&
+        sys_ident_same(&there, &host) && there.mnt == host.mnt)
+        return 0;
     return root_mount(r, "/proc", "/proc", false, true, err);
 }
 

@@ -63,14 +63,15 @@ static void trace_detach(const struct trace *t, int sig)
 /* Runs to the next stop of interest: at the begin or end of a call, or TRACE_EVENT_EXEC. */
 static int trace_step(struct trace *t, bool *ret_exec)
 {
-    int status;
+    int status, sig = 0;
 
     *ret_exec = false;
     for (;;) {
         pid_t pid;
 
-        if (ptrace(PTRACE_SYSCALL, t->pid, NULL, NULL) < 0)
+        if (ptrace(PTRACE_SYSCALL, t->pid, NULL, (void *)(intptr_t)sig) < 0)
             return -ESRCH;
+        sig = 0;
         pid = trace_wait(t, &status);
         if (pid < 0 || !WIFSTOPPED(status))
             return -ESRCH;
@@ -82,8 +83,12 @@ static int trace_step(struct trace *t, bool *ret_exec)
             return 0;
         }
         if (status >> 16)
-            continue; /* a stop of the whole group: resumes when we are done */
-        /* All signals are blocked, so this is a fault of its own: somebody took the instruction away.
+            continue; /* a stop of the whole group: it holds again when we are done */
+        if (WSTOPSIG(status) == SIGSTOP) {
+            sig = SIGSTOP; /* cannot be blocked: begins that stop */
+            continue;
+        }
+        /* All others are blocked, so this is a fault of its own: somebody took the instruction away.
          * It is the caller's. */
         trace_detach(t, WSTOPSIG(status));
         return -ESRCH;

@@ -33,8 +33,8 @@ int trace_exec(struct trace *t, const uint64_t args[6], int64_t *ret_result);
 /* From the stop in the new image, with t->regs, to the point from which it makes calls, `insn` being
  * where such an instruction lies in its memory. 0 or -ESRCH. */
 int trace_leave_exec(struct trace *t, uint64_t insn);
-/* A number that is free in the caller's table, high up: one of its threads that takes it meanwhile loses
- * that descriptor. Or -EMFILE. */
+/* A number that is free in the caller's table, high up, for request_addfd_at(): one of its threads that
+ * takes it meanwhile loses that descriptor. Or -EMFILE. */
 int trace_number(const struct request *r);
 /* An O_PATH descriptor for the caller. Before trace_stop(): makes it ready, and returns the number that
  * trace_receive() wants, or -errno. After it: the descriptor's number there, -errno, or -ESRCH: over. */

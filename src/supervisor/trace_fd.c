@@ -6,6 +6,7 @@
  * and to the socket's number: what they spoil is their own answer.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -53,18 +54,16 @@ static int offer_send(int socket_fd, int fd)
 
 int trace_offer(const struct request *r, int fd)
 {
-    int pair[2], e, number = trace_number(r);
+    int pair[2], e;
 
-    if (number < 0)
-        return number;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -errno;
     e = offer_send(pair[0], fd);
     if (e == 0)
-        e = request_addfd_at(r, pair[1], number, O_CLOEXEC);
+        e = request_addfd(r, pair[1], O_CLOEXEC);
     close(pair[0]);
     close(pair[1]);
-    return e < 0 ? e : number;
+    return e;
 }
 
 /* As the kernel's struct user_msghdr of 64-bit machines, and what it points to. */
@@ -116,7 +115,7 @@ static int page_receive(struct trace *t, int number, uint64_t at, bool cloexec)
 int trace_receive(struct trace *t, int number, bool cloexec)
 {
     const uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE);
-    int64_t at, ignored;
+    int64_t at, ignored, result;
     int fd;
 
     if (trace_call(t, CALL_mmap,
@@ -125,9 +124,16 @@ int trace_receive(struct trace *t, int number, bool cloexec)
                    &at) < 0)
         return -ESRCH;
     fd = at < 0 && at > -4096 ? (int)at : page_receive(t, number, (uint64_t)at, cloexec);
-    if (fd == -ESRCH ||
-        trace_call(t, CALL_munmap, (uint64_t[6]){(uint64_t)at, size}, &ignored) < 0 ||
-        trace_call(t, CALL_close, (uint64_t[6]){(uint64_t)number}, &ignored) < 0)
+    if (fd == -ESRCH || trace_call(t, CALL_munmap, (uint64_t[6]){(uint64_t)at, size}, &ignored) < 0)
         return -ESRCH;
-    return fd;
+    if (fd < 0)
+        return trace_call(t, CALL_close, (uint64_t[6]){(uint64_t)number}, &ignored) < 0 ? -ESRCH
+                                                                                        : fd;
+    /* The socket has the lowest number that was free, which is the one to answer with. */
+    if (trace_call(t, CALL_dup3,
+                   (uint64_t[6]){(uint64_t)fd, (uint64_t)number, cloexec ? O_CLOEXEC : 0},
+                   &result) < 0 ||
+        trace_call(t, CALL_close, (uint64_t[6]){(uint64_t)fd}, &ignored) < 0)
+        return -ESRCH;
+    return (int)result;
 }

@@ -152,3 +152,14 @@ def test_two_sandboxes_over_one_root(tmp_path):
     other = subprocess.Popen([SANDLOCK, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     result = sandlock(*command, timeout=120 * SLOW + seconds * 4)
     assert other.wait() in (0, 3) and result.returncode in (0, 3), result.stdout
+
+
+@pytest.mark.parametrize('mode', ['signals', 'threads'])
+def test_storm(mode, tmp_path):
+    """Calls that are made again by descriptor: right results, and no descriptor left, while signals
+    arrive, the process is stopped and continued, and other threads do the same."""
+    root = make_root(tmp_path / 'root', programs=[], helpers=('call_storm',))
+    count = 60 if IN_VM else 400
+    command = ['run', '--chroot', root, '-r', '/', '--', '/call_storm', mode, count]
+    result = sandlock(*command, timeout=120 * SLOW)
+    assert result.stdout == 'fine\n', result.stdout + result.stderr

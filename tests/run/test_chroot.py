@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from chroot_tree import libraries, make_root
-from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, Raw, Script, buffer, native, sandlock)
+from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, MACHINE, Raw, Script, buffer, native, sandlock)
 
 O_PATH = os.O_PATH
 
@@ -375,6 +375,23 @@ def test_busybox_root(tmp_path):
                                    '/tmp', 'cat']
 
 
+def test_another_c_library(tmp_path):
+    """The loader is the root's whatever it is called: here musl's, which the host does not have there."""
+    compiler, library = shutil.which('musl-gcc'), f'/usr/lib/{MACHINE}-linux-musl/libc.so'
+    if not compiler or not os.path.exists(library):
+        pytest.skip('no musl')
+    root = tmp_path / 'r'
+    for folder in ('bin', 'lib', 'tmp', 'proc'):
+        (root / folder).mkdir(parents=True)
+    shutil.copy(library, root / 'lib' / f'ld-musl-{MACHINE}.so.1')
+    source = tmp_path / 'a.c'
+    source.write_text('#include <stdio.h>\n#include <sys/auxv.h>\nint main(int c, char **v) {'
+                      'printf("%s %d %s\\n", v[0], c, (char *)getauxval(AT_EXECFN)); return 0; }\n')
+    assert native(compiler, source, '-o', root / 'bin' / 'prog').returncode == 0
+    done = inside(root, '/bin/prog', 'x', grants=('-r', '/'))
+    assert done.stdout == '/bin/prog 2 /bin/prog\n', done.stderr
+
+
 def test_programs_together(base):
     """Pipes, subshells, background jobs, cp -a, tar, find: all at work on one tree."""
     done = script(base, 'cd /tmp; rm -rf w; mkdir w; cd w; for i in 1 2 3 4 5; do mkdir d$i; '
@@ -383,3 +400,39 @@ def test_programs_together(base):
                         'find w2 w3 | while read x; do [ -e "$x" ] || echo "lost $x"; done; '
                         'cat w3/*/l; rm -r w w2 w3; (sleep 0 & wait) 2>/dev/null; echo end')
     assert done.stdout == '1\n' * 5 + 'end\n', done.stderr
+
+
+PROGRAM_TESTS = {
+    'python3': 'python3 -c "import json, os, subprocess, tempfile; print(subprocess.run([\'echo\', \'x\'], '
+               'capture_output=True).stdout, os.getcwd() == os.environ[\'T\'])"',
+    'git': 'git init -q r && cd r && git config user.email a@b && git config user.name n && echo x >f && '
+           'git add f && git commit -qm m && git gc -q && git log --format=%s && cd .. && git clone -q r s && '
+           'cat s/f',
+    'make': "printf 'all: a b\\na b:\\n\\techo $@ >$@\\n' >Makefile && make -s -j2 && cat a b",
+    'gcc': 'echo "int main(void){return 42;}" >a.c && gcc a.c -o a.out && ./a.out; echo $?',
+    'tar': 'mkdir -p d/e && echo 1 >d/e/f && tar cf - d | (mkdir x && cd x && tar xf -) && cat x/d/e/f',
+    'rsync': 'mkdir d && echo 1 >d/f && rsync -a d/ e/ && cat e/f',
+    'find': 'mkdir -p d/e/f && find . -type d | wc -l && du -s d | cut -f2',
+    'sqlite3': 'sqlite3 db "create table t(a); insert into t values(7); select * from t"',
+}
+
+
+@pytest.mark.parametrize('name', PROGRAM_TESTS)
+def test_real_programs(name, tmp_path):
+    """The host's own root taken as another one: everything goes through the same code."""
+    if not shutil.which(name):
+        pytest.skip(f'no {name}')
+    outputs = []
+    for place in ('native', 'inside'):
+        folder = tmp_path / place
+        folder.mkdir()
+        environment = {**os.environ, 'T': str(folder), 'HOME': str(folder), 'GIT_CONFIG_NOSYSTEM': '1'}
+        command = ['sh', '-c', f'cd {folder} && {PROGRAM_TESTS[name]}']
+        if place == 'inside':
+            done = sandlock('run', '--chroot', '/', '-r', '/', '-w', folder, '-w', '/dev/null', '-w', '/tmp',
+                            '--', *command, env=environment)
+        else:
+            done = native(*command, env=environment)
+        assert done.returncode == 0, done.stderr
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mediation changes nothing for what is granted: a program of random file calls prints the same lines
-natively, under --fs-deny and under the virtual /proc. The control is the native run itself."""
+natively, under --fs-deny, under the virtual /proc and with the own tree as another root. The control is the native run itself."""
 import json
 import os
 import pathlib
@@ -27,8 +27,9 @@ def program(top, seed):
     return [PYTHON, str(HERE / 'same_program.py'), str(top), str(seed), str(COUNT), numbers]
 
 
-@pytest.mark.parametrize('mode', ['deny', 'deny-directory', 'proc-view', 'both'])
-@pytest.mark.parametrize('seed', [1, 2])
+@pytest.mark.parametrize('mode, seed', [
+    *((m, s) for m in ('deny', 'deny-directory', 'proc-view', 'both') for s in (1, 2)),
+    ('root', 1), ('mount', 2)])
 def test_random_calls(tmp_path, mode, seed):
     closed = tmp_path / 'closed'
     closed.mkdir()
@@ -37,6 +38,10 @@ def test_random_calls(tmp_path, mode, seed):
         grants += ['-r', '/proc']
     if mode == 'deny':
         grants += ['--fs-deny', tmp_path / 'absent']
+    elif mode == 'root':
+        grants += ['--chroot', '/']
+    elif mode == 'mount':
+        grants += ['--fs-mount', f'/elsewhere:{closed}']
     elif mode != 'proc-view':
         grants += ['--fs-deny', closed]
     # Under the granted directory, so that the top itself behaves alike.
