@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -199,7 +198,6 @@ static int dns_socket(int family, int *ret_port)
 
 static int dns_run(struct net_dns *d)
 {
-    sigset_t all, old;
     int e;
 
     if (d->running)
@@ -209,10 +207,7 @@ static int dns_run(struct net_dns *d)
     d->stop_fd = d->stop_fd < 0 ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : d->stop_fd;
     if (d->stop_fd < 0)
         return -EMFILE;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    e = -pthread_create(&d->thread, NULL, dns_main, d);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    e = net_thread_create(&d->thread, dns_main, d);
     d->running = e == 0;
     return e;
 }

@@ -9,10 +9,8 @@
 #include <fcntl.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "net/rules.h"
 
@@ -87,7 +85,6 @@ static void drop_unheld(struct keep *k)
 static void *keep_main(void *arg)
 {
     struct keep *k = arg;
-    struct timespec t;
 
     pthread_mutex_lock(&k->lock);
     for (unsigned tick = 1; !k->stop; tick++) {
@@ -95,11 +92,7 @@ static void *keep_main(void *arg)
             pthread_cond_wait(&k->wake, &k->lock);
             continue;
         }
-        clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += KEEP_TICK_MS * 1000000L;
-        t.tv_sec += t.tv_nsec / 1000000000L;
-        t.tv_nsec %= 1000000000L;
-        pthread_cond_timedwait(&k->wake, &k->lock, &t);
+        net_cond_wait_ms(&k->wake, &k->lock, KEEP_TICK_MS);
         drop_connected(k);
         if (tick % KEEP_SWEEP_TICKS == 0)
             drop_unheld(k);
@@ -110,15 +103,11 @@ static void *keep_main(void *arg)
 
 static int keep_run(struct keep *k)
 {
-    sigset_t all, old;
     int rc;
 
     if (k->running)
         return 0;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = -pthread_create(&k->thread, NULL, keep_main, k);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    rc = net_thread_create(&k->thread, keep_main, k);
     k->running = rc == 0;
     return rc;
 }

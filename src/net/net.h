@@ -6,6 +6,7 @@
 #pragma once
 
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -66,6 +67,10 @@ int net_sockopt(int fd, int level, int option);
 /* Duplicate of argument 0, a socket, and its domain; -EACCES where the kernel refuses duplicates. */
 int net_socket_dup(const struct request *r, int *ret_domain);
 
+/* A thread that takes no signals: handlers and signalfd belong to the caller. 0 or -errno. */
+int net_thread_create(pthread_t *t, void *(*fn)(void *), void *arg);
+/* Waits so long at most; less than a second. */
+void net_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
 /* Milliseconds of the monotonic clock. */
 int64_t net_now_ms(void);
 /* The moment at which the socket's own SO_SNDTIMEO or SO_RCVTIMEO ends a wait; INT64_MAX without. */

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <linux/netlink.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -132,7 +131,6 @@ static void netlink_prepare(struct netlink *n)
 static int netlink_run(struct netlink *n)
 {
     struct epoll_event e = {.events = EPOLLIN, .data.u32 = NL_SOCKETS_MAX};
-    sigset_t all, old;
     int rc;
 
     if (n->running)
@@ -146,10 +144,7 @@ static int netlink_run(struct netlink *n)
         return -errno;
     if (epoll_ctl(n->epoll_fd, EPOLL_CTL_ADD, n->stop_fd, &e) && errno != EEXIST)
         return -errno;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    rc = -pthread_create(&n->thread, NULL, netlink_thread, n);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    rc = net_thread_create(&n->thread, netlink_thread, n);
     n->running = rc == 0;
     return rc;
 }

@@ -136,13 +136,9 @@ static void *refresh_main(void *arg)
 
 static int refresh_thread(struct net_refresh *f)
 {
-    sigset_t all, old;
     int e;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    e = -pthread_create(&f->thread, NULL, refresh_main, f);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    e = net_thread_create(&f->thread, refresh_main, f);
     f->running = e == 0;
     return e;
 }

@@ -6,9 +6,9 @@
 #include "net/watch.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <sys/socket.h>
-#include <time.h>
+
+#include "net/net.h"
 
 #define WATCH_SLOTS 80 /* receivers and workers together are fewer */
 #define WATCH_PERIOD_MS 100
@@ -38,7 +38,6 @@ static void watch_look(struct net_watch *w)
 static void *watch_main(void *arg)
 {
     struct net_watch *w = arg;
-    struct timespec t;
 
     pthread_mutex_lock(&w->lock);
     while (!w->stop) {
@@ -48,11 +47,7 @@ static void *watch_main(void *arg)
             w->asleep = false;
             continue;
         }
-        clock_gettime(CLOCK_REALTIME, &t);
-        t.tv_nsec += WATCH_PERIOD_MS * 1000000L;
-        t.tv_sec += t.tv_nsec / 1000000000L;
-        t.tv_nsec %= 1000000000L;
-        pthread_cond_timedwait(&w->wake, &w->lock, &t);
+        net_cond_wait_ms(&w->wake, &w->lock, WATCH_PERIOD_MS);
         watch_look(w);
     }
     pthread_mutex_unlock(&w->lock);
@@ -61,14 +56,9 @@ static void *watch_main(void *arg)
 
 static void watch_run(struct net_watch *w)
 {
-    sigset_t all, old;
-
     if (w->running)
         return;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    w->running = pthread_create(&w->thread, NULL, watch_main, w) == 0;
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    w->running = net_thread_create(&w->thread, watch_main, w) == 0;
 }
 
 struct net_watch *net_watch_new(void)

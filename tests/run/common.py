@@ -333,3 +333,17 @@ def metadata_calls(script, path, fd=None, dirfd=AT_FDCWD):
 def scratch_dir(**options):
     """A directory outside pytest's own, removed by the caller."""
     return tempfile.TemporaryDirectory(prefix='sandlock-t.', **options)
+
+
+# Where pidfd_getfd is refused, as by Docker's default profile (438 on every machine): a program in
+# front of the command.
+DOCKER = '''
+import ctypes, os, struct, sys
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 438), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)]
+raw = b''.join(struct.pack('=HBBI', *i) for i in code)
+keep = ctypes.create_string_buffer(raw)
+prog = struct.pack('HxxxxxxP', len(code), ctypes.addressof(keep))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, prog, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+'''

@@ -17,6 +17,8 @@ import time
 
 import pytest
 
+from common import DOCKER
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SANDLOCK = pathlib.Path(os.environ.get('SANDLOCK', ROOT / 'build' / 'sandlock')).resolve()
 HELPERS = pathlib.Path(os.environ.get('SANDLOCK_BUILD', SANDLOCK.parent)).resolve() / 'tests' / 'helpers'
@@ -588,18 +590,6 @@ def test_host_name():
 
 
 # ---- races ----
-
-DOCKER = '''
-import ctypes, os, struct, sys
-# Docker's default profile refuses pidfd_getfd (438 on every machine).
-code = [(0x20, 0, 0, 0), (0x15, 0, 1, 438), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)]
-raw = b''.join(struct.pack('=HBBI', *i) for i in code)
-keep = ctypes.create_string_buffer(raw)
-prog = struct.pack('HxxxxxxP', len(code), ctypes.addressof(keep))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, prog, 0, 0) == 0
-os.execv(sys.argv[1], sys.argv[1:])
-'''
 
 
 def test_without_pidfd_getfd(places, tcp):

@@ -5,7 +5,6 @@ Loopback only. Each denial has its control, the same program without the sandbox
 """
 import contextlib
 import os
-import pathlib
 import re
 import shutil
 import socket
@@ -17,12 +16,10 @@ import time
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SANDLOCK = pathlib.Path(os.environ.get('SANDLOCK', ROOT / 'build' / 'sandlock')).resolve()
-SLOW = int(os.environ.get('SANDLOCK_SLOW', '1'))
+from common import DOCKER, SANDLOCK, SLOW, SYSTEM as COMMON
+
 PYTHON = '/usr/bin/python3' if os.path.exists('/usr/bin/python3') else shutil.which('python3')
-SYSTEM = [a for p in ('/usr', '/lib', '/lib64', '/bin', '/etc', '/dev/null', '/dev/urandom')
-          if os.path.exists(p) for a in ('-r', p)]
+SYSTEM = [*COMMON, '-r', '/dev/null', '-r', '/dev/urandom']
 
 PRELUDE = '''
 import array, errno, os, socket, struct, sys
@@ -360,17 +357,6 @@ def test_options_that_route_elsewhere_are_refused(near):
 
 
 # ---- where pidfd_getfd is refused (Docker's default profile; 438 on every machine) ----
-
-DOCKER = '''
-import ctypes, os, struct, sys
-code = [(0x20, 0, 0, 0), (0x15, 0, 1, 438), (6, 0, 0, 0x50001), (6, 0, 0, 0x7fff0000)]
-raw = b''.join(struct.pack('=HBBI', *i) for i in code)
-keep = ctypes.create_string_buffer(raw)
-prog = struct.pack('HxxxxxxP', len(code), ctypes.addressof(keep))
-libc = ctypes.CDLL(None, use_errno=True)
-assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, prog, 0, 0) == 0
-os.execv(sys.argv[1], sys.argv[1:])
-'''
 
 
 def contained(policy, code, *args):
@@ -787,7 +773,7 @@ def test_redis_inside_and_outside(tmp_path):
     box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', tmp_path, '-w', '/dev/null']
 
     def ready():
-        for _ in range(200 * SLOW):
+        for _ in range(int(200 * SLOW)):
             if execute([*ask, 'ping']).out == 'PONG\n':
                 return True
             time.sleep(0.05)
