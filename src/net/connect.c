@@ -65,6 +65,9 @@ static int connect_once(const struct request *r, const struct connect_job *j)
     }
     slot = net_watch_enter(watch, r, j->fd);
     rc = connect(j->fd, &j->addr.u.sa, j->addr.len) ? -errno : 0;
+    /* On loopback the answer is there when connect returns: asking again spares a worker. */
+    if (rc == -EINPROGRESS && j->blocking)
+        rc = connect(j->fd, &j->addr.u.sa, j->addr.len) ? -errno : 0;
     net_watch_leave(watch, slot);
     if (j->blocking) {
         flags = fcntl(j->fd, F_GETFL);
@@ -111,21 +114,10 @@ static struct verdict connect_wait(const struct request *r, void *arg)
     }
 }
 
-/* On loopback the answer is there when connect returns: no worker for that. */
-static bool connect_is_settled(const struct connect_job *j)
-{
-    struct pollfd pfd = {.fd = j->fd, .events = POLLOUT};
-
-    return j->domain != AF_UNIX && poll(&pfd, 1, 0) > 0;
-}
-
 static struct verdict connect_perform(struct request *r, struct connect_job **job)
 {
     int rc = connect_once(r, *job);
     struct verdict v;
-
-    if (connect_is_pending(*job, rc) && connect_is_settled(*job))
-        rc = connect_once(r, *job);
 
     if (!connect_is_pending(*job, rc))
         return verdict_result(rc);
