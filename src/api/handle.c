@@ -148,7 +148,7 @@ static sandlock_result_t *result_copy(struct sandlock_handle_t *h)
     if (!r)
         return NULL;
     r->run = h->run;
-    r->run.out[0] = r->run.out[1] = (struct buf){0};
+    r->run.out[0] = r->run.out[1] = r->run.stats.ports = (struct buf){0};
     for (int i = 0; i < 2; i++)
         buf_add(&r->run.out[i], h->run.out[i].data, h->run.out[i].len);
     return r;

@@ -9,6 +9,7 @@ import time
 import pytest
 
 import common
+import socket
 
 LIBRARY = common.BUILD / 'libsandlock.so'
 READABLE = [p for p in ('/usr', '/lib', '/lib64', '/bin', '/etc') if os.path.exists(p)]
@@ -26,6 +27,7 @@ def lib():
             pytest.skip('the library needs a sanitizer runtime that Python does not have')
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
+<<<<<<< HEAD
     names = ('fs_read', 'fs_write', 'fs_deny', 'chroot', 'cwd', 'net_allow', 'net_allow_bind',
              'extra_deny_syscalls', 'time_start')
     for name in names:
@@ -38,6 +40,17 @@ def lib():
         f.argtypes, f.restype = [pointer, text, text], pointer
     api.sandlock_sandbox_builder_random_seed.argtypes = [pointer, ctypes.c_uint64]
     api.sandlock_sandbox_builder_random_seed.restype = pointer
+=======
+    names = ('fs_read', 'fs_write', 'fs_deny', 'cwd', 'net_allow', 'net_allow_bind',
+             'net_deny', 'net_deny_bind', 'extra_deny_syscalls')
+    for name in names:
+        f = getattr(api, f'sandlock_sandbox_builder_{name}')
+        f.argtypes, f.restype = [pointer, text], pointer
+    api.sandlock_sandbox_builder_env_var.argtypes = [pointer, text, text]
+    api.sandlock_sandbox_builder_env_var.restype = pointer
+    api.sandlock_sandbox_builder_port_remap.argtypes = [pointer, ctypes.c_bool]
+    api.sandlock_sandbox_builder_port_remap.restype = pointer
+>>>>>>> 8cf5c16 (api: a result does not share the handle's list of ports; network rules through the C API)
     api.sandlock_sandbox_builder_new.restype = pointer
     api.sandlock_sandbox_build.argtypes = [pointer, ctypes.POINTER(ctypes.c_int),
                                            ctypes.POINTER(pointer)]
@@ -110,6 +123,31 @@ def test_run_captures(lib, policy):
     result = lib.sandlock_run(policy, None, *argv('sh', '-c', 'echo out; echo err >&2; exit 3'))
     assert output(lib, result, 'stderr') == b'err\n'
     assert finished(lib, result) == (EXITED, 3, 0, b'out\n')
+
+
+def test_network_rules(lib):
+    """By name (the resolver's process must not disturb the caller), denied, and a port of its own."""
+    code = """
+import socket, sys
+a = socket.socket()
+a.bind(('127.0.0.1', int(sys.argv[1])))
+a.listen(1)
+socket.create_connection(('localhost', int(sys.argv[1])))
+for bad in (lambda: socket.create_connection(('127.0.0.2', int(sys.argv[1]))),
+            lambda: socket.socket().bind(('', 81))):
+    try:
+        bad()
+    except OSError as e:
+        print(e.errno)
+"""
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        port = str(taken.getsockname()[1])
+        made, number, words = build(lib, ('net_allow', f'localhost:{port}'), ('net_deny', '127.0.0.2'),
+                                    ('net_deny_bind', '81'), ('port_remap', True))
+        assert made, (number, words)
+        result = lib.sandlock_run(made, None, *argv('/usr/bin/python3', '-c', code, port))
+        assert finished(lib, result) == (EXITED, 0, 0, b'111\n13\n')
+        lib.sandlock_sandbox_free(made)
 
 
 def test_run_confines(lib, policy, tmp_path):

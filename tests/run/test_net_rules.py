@@ -188,6 +188,17 @@ def test_forms_of_an_address(near, far):
                  str(near.port)).lines == ['near', '3', REFUSED, REFUSED, 'near', REFUSED]
 
 
+def test_explain_names_what_would_allow_it(near, far):
+    r = boxed(['--explain', '--net-allow', f'127.0.0.1:{near.port}', '--net-deny', '127.0.0.3'],
+              REACH + "t(lambda: tcp(P[0], '127.0.0.3'))", str(near.port))
+    assert r.lines == ['near', '3', REFUSED, REFUSED, REFUSED]
+    said = [l for l in r.err.splitlines() if 'denied: connect' in l or 'denied: sendto' in l]
+    assert len(said) == 3
+    assert said[0].endswith(f'allow with: --net-allow tcp://127.0.0.2:{near.port}')
+    assert said[1].endswith(f'allow with: --net-allow udp://127.0.0.2:{near.port}')
+    assert 'denied by --net-deny' in said[2]
+
+
 # ---- as native ----
 
 MESSAGES = '''
