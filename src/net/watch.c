@@ -10,7 +10,7 @@
 
 #include "net/net.h"
 
-#define WATCH_SLOTS 80 /* receivers and workers together are fewer */
+#define WATCH_SLOTS 264 /* receivers and workers together are fewer */
 #define WATCH_PERIOD_MS 100
 
 struct watch_slot {

@@ -356,6 +356,37 @@ def test_waiting_connects_are_as_native(near):
         assert boxed(['--net-allow', 'tcp://127.0.0.1'], WAITING, *ports).lines == native
 
 
+def test_many_waiting_connects(near):
+    """As many threads of a client as a crawler has, each in a connect that does not come about."""
+    code = '''
+    import threading
+    got = []
+    def one():
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack('ll', 1, 0))
+        try:
+            s.connect(('127.0.0.1', P[0]))
+            got.append(0)
+        except OSError as e:
+            got.append(e.errno)
+    all = [threading.Thread(target=one) for _ in range(150)]
+    for th in all: th.start()
+    for th in all: th.join()
+    print(len(got), set(got) <= {0, errno.EINPROGRESS})
+    '''
+    with socket.socket() as silent, contextlib.ExitStack() as keep:
+        silent.bind(('127.0.0.1', 0))
+        silent.listen(0)
+        for _ in range(4):
+            c = keep.enter_context(socket.socket())
+            c.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                c.connect(silent.getsockname())
+        port = str(silent.getsockname()[1])
+        assert bare(code, port) == ['150 True']
+        assert boxed(['--net-allow', 'tcp://127.0.0.1'], code, port).lines == ['150 True']
+
+
 def test_options_that_route_elsewhere_are_refused(near):
     code = '''
     s = socket.socket()
