@@ -185,10 +185,10 @@ void virtual_attributes(const struct request *r, int fd, const struct sys_ident 
 static bool virtual_wanted(const struct policy *p, const struct kernel *k)
 {
     for (size_t i = 0; i < all_virtual_file_count; i++) {
-        if (all_virtual_files[i]->wanted(p, k))
+        if (all_virtual_files[i]->wanted && all_virtual_files[i]->wanted(p, k))
             return true;
     }
-    return false;
+    return fs_grants_proc(p); /* costs a look at each grant: asked once */
 }
 
 /* False when the host has no such file: then there is nothing to stand in for. */
@@ -216,7 +216,8 @@ static int virtual_start(struct supervisor *sup, void **ret_state, struct error 
         const struct virtual_file *f = all_virtual_files[i];
         struct virtual_entry *entry = &s->v[s->n];
 
-        if (!f->wanted(p, supervisor_kernel(sup)))
+        if (f->wanted ? !f->wanted(p, supervisor_kernel(sup))
+                      : !supervisor_state(sup, &fs_procview_feature))
             continue;
         entry->file = f;
         entry->copy_fd = -1;

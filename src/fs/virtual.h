@@ -21,6 +21,7 @@ struct virtual_file {
     bool per_process;
     /* A file of the host, found at start and compared by identity (device nodes: by number). */
     const char *path;
+    /* NULL: whenever /proc is granted, and proc-view active. */
     bool (*wanted)(const struct policy *p, const struct kernel *k);
     /* Appends the content. `host_fd` is an O_PATH descriptor of the real object: fd_reopen() reads it.
      * 0 or -errno. */

@@ -10,18 +10,11 @@
 #include <string.h>
 
 #include "base/buf.h"
-#include "fs/fs.h"
 #include "fs/resolve.h"
 #include "net/rules.h"
 
 #define INET_INODE_FIELD 9
 #define UNIX_INODE_FIELD 6
-
-static bool proc_net_wanted(const struct policy *p, const struct kernel *k)
-{
-    (void)k;
-    return !p->no_supervisor && fs_grants_proc(p);
-}
 
 static FILE *table_open(int host_fd)
 {
@@ -176,9 +169,9 @@ static int render_nothing(const struct request *r, int host_fd, struct buf *out)
     return 0;
 }
 
-#define PROC_NET(file, how)                                                                  \
-    {                                                                                        \
-        .proc = "net/" file, .per_process = true, .wanted = proc_net_wanted, .render = (how) \
+#define PROC_NET(file, how)                                       \
+    {                                                             \
+        .proc = "net/" file, .per_process = true, .render = (how) \
     }
 
 const struct virtual_file net_proc_files[NET_PROC_FILES] = {
