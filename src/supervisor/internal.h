@@ -11,15 +11,10 @@
 #include "supervisor/supervisor.h"
 
 #define SUPERVISOR_MAX_RECEIVERS 4
-<<<<<<< HEAD
-#define SUPERVISOR_MAX_HANDLERS 8 /* features on one operation */
-#define SUPERVISOR_MAX_WORKERS 64 /* deferred calls in flight; more get EAGAIN */
-    =======
-#define SUPERVISOR_MAX_HANDLERS 6  /* features on one operation */
+#define SUPERVISOR_MAX_HANDLERS 12 /* features on one operation */
 #define SUPERVISOR_MAX_WORKERS 256 /* deferred calls in flight; more get EAGAIN */
-    >>>>>>> 0bc79d7 (supervisor: more calls may wait at once)
 
-    struct dispatch {
+struct dispatch {
     call_handler handler[SUPERVISOR_MAX_HANDLERS];
     uint8_t n;
 };

@@ -27,9 +27,8 @@ def lib():
             pytest.skip('the library needs a sanitizer runtime that Python does not have')
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
-<<<<<<< HEAD
     names = ('fs_read', 'fs_write', 'fs_deny', 'chroot', 'cwd', 'net_allow', 'net_allow_bind',
-             'extra_deny_syscalls', 'time_start')
+             'net_deny', 'net_deny_bind', 'extra_deny_syscalls', 'time_start')
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
@@ -40,17 +39,8 @@ def lib():
         f.argtypes, f.restype = [pointer, text, text], pointer
     api.sandlock_sandbox_builder_random_seed.argtypes = [pointer, ctypes.c_uint64]
     api.sandlock_sandbox_builder_random_seed.restype = pointer
-=======
-    names = ('fs_read', 'fs_write', 'fs_deny', 'cwd', 'net_allow', 'net_allow_bind',
-             'net_deny', 'net_deny_bind', 'extra_deny_syscalls')
-    for name in names:
-        f = getattr(api, f'sandlock_sandbox_builder_{name}')
-        f.argtypes, f.restype = [pointer, text], pointer
-    api.sandlock_sandbox_builder_env_var.argtypes = [pointer, text, text]
-    api.sandlock_sandbox_builder_env_var.restype = pointer
     api.sandlock_sandbox_builder_port_remap.argtypes = [pointer, ctypes.c_bool]
     api.sandlock_sandbox_builder_port_remap.restype = pointer
->>>>>>> 8cf5c16 (api: a result does not share the handle's list of ports; network rules through the C API)
     api.sandlock_sandbox_builder_new.restype = pointer
     api.sandlock_sandbox_build.argtypes = [pointer, ctypes.POINTER(ctypes.c_int),
                                            ctypes.POINTER(pointer)]
