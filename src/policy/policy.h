@@ -180,6 +180,8 @@ int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, str
 int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err);
 /* VIRTUAL:HOST[:ro] */
 int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err);
+/* Is something mounted at exactly this place? */
+bool policy_has_mount(const struct policy *p, const char *place);
 /* Does the command see another tree than the host's: --chroot, --fs-mount? */
 bool policy_has_view(const struct policy *p);
 /* May the command change any file: a write grant, or a mount that is not read-only? */
