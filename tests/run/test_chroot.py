@@ -3,11 +3,12 @@
 import os
 import shutil
 import socket
+import subprocess
 
 import pytest
 
 from chroot_tree import libraries, make_root
-from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, MACHINE, Raw, Script, buffer, native, sandlock)
+from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, MACHINE, SANDLOCK, Raw, Script, buffer, native, sandlock)
 
 O_PATH = os.O_PATH
 
@@ -373,6 +374,26 @@ def test_busybox_root(tmp_path):
                   'tar xf t; find . | sort; pwd; cat /proc/self/comm', timeout=LIMIT)
     assert done.stdout.split() == ['.', './c', './c/b', './c/b/f', './d', './d/b', './d/b/f', './t',
                                    '/tmp', 'cat']
+
+
+def test_one_copy_serves_all(base):
+    """CR-14: however often a dynamic program is executed, there is one copy of it."""
+    process = subprocess.Popen([SANDLOCK, 'run', '--chroot', str(base), '-r', '/', '--', '/bin/sh', '-c',
+                                'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do cat /etc/motd; done; read x'],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert [process.stdout.readline() for _ in range(12)] == ['inside\n'] * 12
+        folder = f'/proc/{process.pid}/fd'
+        links = []
+        for name in os.listdir(folder):
+            try:
+                links.append(os.readlink(f'{folder}/{name}'))
+            except OSError:
+                pass
+        assert sum('memfd:' in link for link in links) == 2, links  # sh and cat
+    finally:
+        process.communicate('x\n')
+    assert process.returncode == 0
 
 
 def test_another_c_library(tmp_path):
