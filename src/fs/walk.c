@@ -25,6 +25,11 @@
 struct walk {
     const struct request *r;
     const struct root *root; /* the command's tree, NULL: the host's */
+    int scope_fd;            /* WALK_SCOPED: where the walk began; borrowed */
+    struct sys_ident scope;
+    uint64_t mnt;  /* WALK_NO_XDEV: the mount it began on, */
+    bool on_mount; /* whether that is one of ours, */
+    bool rooted;   /* and whether the kernel would have looked for the root yet */
     unsigned flags;
     int cur_fd; /* where we are: always a directory when a component is looked up */
     unsigned links;
@@ -72,15 +77,21 @@ static int walk_dup(int fd)
 /* The command's "/". */
 static int walk_top(const struct walk *w)
 {
+    if (w->flags & WALK_IN_ROOT)
+        return walk_dup(w->scope_fd);
     return w->root ? walk_dup(w->root->fd) : sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
 }
+
+enum { WALK_AT_ROOT = 1, WALK_AT_MOUNT };
 
 static int walk_is_top(int dir_fd, const struct sys_ident *id, void *arg)
 {
     const struct root *root = arg;
 
     (void)dir_fd;
-    return sys_ident_same(&root->id, id) || root_mount_top(root, id);
+    return sys_ident_same(&root->id, id) ? WALK_AT_ROOT
+           : root_mount_top(root, id)    ? WALK_AT_MOUNT
+                                         : 0;
 }
 
 /* ".." in a tree of our own: the root's is the root, a mount's is the directory it is mounted in. A
@@ -93,11 +104,15 @@ static int walk_up(const struct walk *w)
 
     if (e < 0)
         return e;
+    if ((w->flags & WALK_SCOPED) && sys_ident_same(&w->scope, &id))
+        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
+    if (!w->root)
+        return sys_open_path(w->cur_fd, "..", O_DIRECTORY);
     if (sys_ident_same(&w->root->id, &id))
         return walk_dup(w->cur_fd);
     m = root_mount_top(w->root, &id);
     if (m)
-        return walk_dup(m->parent_fd);
+        return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->parent_fd);
     fd = sys_open_path(w->cur_fd, "..", O_DIRECTORY);
     if (fd < 0)
         return fd;
@@ -116,7 +131,7 @@ static int walk_open(const struct walk *w, const char *name, bool *ret_mounted)
     int e;
 
     *ret_mounted = false;
-    if (w->root && strcmp(name, "..") == 0)
+    if ((w->root || (w->flags & WALK_SCOPED)) && strcmp(name, "..") == 0)
         return walk_up(w);
     if (w->root && root_has_name(w->root, name)) {
         e = sys_identify_at(w->cur_fd, ".", &id);
@@ -125,7 +140,7 @@ static int walk_open(const struct walk *w, const char *name, bool *ret_mounted)
         m = root_mount_on(w->root, &id, name);
         *ret_mounted = m;
         if (m)
-            return walk_dup(m->fd);
+            return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->fd);
     }
     return sys_open_path(w->cur_fd, name, O_NOFOLLOW);
 }
@@ -144,6 +159,9 @@ static int walk_splice(struct walk *w, const char *text, size_t n, const struct 
     w->off = 0;
     w->len = c->last && !c->slash ? n : n + 1 + left;
     if (text[0] == '/') {
+        /* Before it has, the kernel takes every root for one on another mount (nd_jump_root). */
+        if ((w->flags & WALK_BENEATH) || ((w->flags & WALK_NO_XDEV) && (w->on_mount || !w->rooted)))
+            return -EXDEV;
         util_close(w->cur_fd);
         w->cur_fd = walk_top(w);
         if (w->cur_fd < 0)
@@ -203,6 +221,8 @@ static int walk_proc_link(struct walk *w, int link_fd, const struct sys_ident *i
          * to a member in between, the old process is dead and its links lead nowhere. */
         if (!supervisor_is_member(w->r->sup, place.pid))
             return -EACCES;
+        if (w->flags & (WALK_NO_MAGIC | WALK_SCOPED))
+            return w->flags & WALK_NO_MAGIC ? -ELOOP : -EXDEV;
         *ret_fd = view_proc_link(w->r, w->cur_fd, c->name);
         if (*ret_fd == -ENODATA)
             *ret_fd = sys_open_path(w->cur_fd, c->name, 0);
@@ -233,7 +253,7 @@ static int walk_link(struct walk *w, int link_fd, const struct sys_ident *id,
     ssize_t n;
     int e;
 
-    if (++w->links > WALK_MAX_LINKS)
+    if (++w->links > WALK_MAX_LINKS || (w->flags & WALK_NO_LINKS))
         return -ELOOP;
     if (procfs_is(link_fd, id))
         return walk_proc_link(w, link_fd, id, c, ret_fd);
@@ -286,6 +306,7 @@ static int walk_step(struct walk *w, struct resolved *ret)
 
     if (e < 0)
         return e;
+    w->rooted |= strcmp(c.name, "..") == 0;
     fd = walk_open(w, c.name[0] ? c.name : ".", &mounted);
     if (fd < 0) {
         e = fd;
@@ -310,6 +331,8 @@ static int walk_step(struct walk *w, struct resolved *ret)
         fd = steal_fd(&object_fd);
         ret->magic = c.last;
     }
+    if ((w->flags & WALK_NO_XDEV) && id.mnt != w->mnt)
+        return -EXDEV;
     ret->mounted = mounted && c.last;
     if (c.last) {
         e = walk_finish(w, &c, fd, &id, ret);
@@ -338,9 +361,21 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     if (w.len >= sizeof(w.text))
         return -ENAMETOOLONG;
     memcpy(w.text, path, w.len);
+    w.scope_fd = start_fd;
+    w.on_mount = false;
+    w.rooted = *path == '/' || (flags & WALK_SCOPED);
+    if ((flags & WALK_SCOPED) && sys_identify(start_fd, &w.scope) < 0)
+        return -EIO;
     w.cur_fd = start_fd < 0 || *path == '/' ? walk_top(&w) : walk_dup(start_fd);
     if (w.cur_fd < 0)
         return w.cur_fd;
+    if (flags & WALK_NO_XDEV) {
+        struct sys_ident id;
+
+        w.mnt = sys_identify(w.cur_fd, &id) < 0 ? 0 : id.mnt;
+        w.on_mount = w.root && place_ascend(w.cur_fd, walk_is_top, (void *)(uintptr_t)w.root) ==
+                                   WALK_AT_MOUNT;
+    }
     do {
         e = walk_step(&w, ret);
     } while (e == 0);
