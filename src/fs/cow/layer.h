@@ -26,7 +26,7 @@
  * Renaming something of lower "places" its object under the new name in an upper directory (a hard
  * link for files, a rename for directories) and leaves a whiteout: no data moves, however large.
  *
- * Not layered: other file systems mounted below the work directory (EXDEV for changes), lower paths
+ * Not layered: other file systems mounted below the work directory (EROFS for changes), lower paths
  * longer than PATH_MAX (ENAMETOOLONG for changes), devices (EPERM) and sockets of lower.
  */
 #pragma once
@@ -70,10 +70,13 @@ const char *cow_lower_path(const struct cow_layer *l);   /* as it was when the l
 /* ---- places ---- */
 
 /* A directory of the merged view. Opaque (nothing of lower shows): lower_fd == -1. Nothing staged:
- * upper_fd == -1. Both are O_PATH. */
+ * upper_fd == -1. Both are O_PATH. Operations bring a position up to date (another task may have
+ * staged the directory meanwhile), so a position belongs to one thread: copy shared ones. */
 struct cow_pos {
     int lower_fd, upper_fd;
     struct cow_node *node; /* NULL: a new directory, or an untouched one of lower */
+    uint64_t ino;          /* names the directory for locks: lower's inode, else upper's */
+    bool foreign;          /* on a file system mounted below the work directory: not layered */
 };
 #define COW_POS_INIT                   \
     {                                  \
@@ -101,20 +104,20 @@ struct cow_entry {
 /* The work directory itself. */
 int cow_root(struct cow_layer *l, struct cow_pos *ret);
 /* 0 also when there is no such name (ret->where). Names are one component, not "." or "..". */
-int cow_lookup(struct cow_layer *l, const struct cow_pos *dir, const char *name,
+int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name,
                struct cow_entry *ret);
 /* -ENOENT, -ENOTDIR (also for links: following them is the walker's), -EACCES. */
-int cow_enter(struct cow_layer *l, const struct cow_pos *dir, const char *name,
+int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name,
               struct cow_pos *ret);
 /* ".." of a position: -EXDEV at the top. */
-int cow_parent(struct cow_layer *l, const struct cow_pos *dir, struct cow_pos *ret);
+int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret);
 /* The position of an open directory, lower's or upper's. -EXDEV when it is not of this layer. */
 int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret);
 /* The staged self of an open object of lower, or the node of an object of ours; NULL: untouched. */
 struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd);
 /* O_PATH descriptor of what an entry leads to (attributes, type; for a light copy its data are not
  * there: open with cow_open()). */
-int cow_open_path(struct cow_layer *l, const struct cow_pos *dir, const char *name);
+int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name);
 
 /* BD-3, one hash lookup and no call: is this object of lower (a file, or a directory itself) staged;
  * is something beneath this directory of lower; is anything at all. */
@@ -130,19 +133,19 @@ struct cow_stat {
     struct stat st;
     struct timespec btime;
 };
-int cow_stat(struct cow_layer *l, const struct cow_pos *dir, const char *name,
+int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name,
              struct cow_stat *ret);
 /* Of an open object (lower's or upper's), CW-21. */
 int cow_stat_fd(struct cow_layer *l, int fd, struct cow_stat *ret);
 /* Of the directory itself. */
-int cow_stat_pos(struct cow_layer *l, const struct cow_pos *dir, struct cow_stat *ret);
-ssize_t cow_readlink(struct cow_layer *l, const struct cow_pos *dir, const char *name, char *buf,
+int cow_stat_pos(struct cow_layer *l, struct cow_pos *dir, struct cow_stat *ret);
+ssize_t cow_readlink(struct cow_layer *l, struct cow_pos *dir, const char *name, char *buf,
                      size_t size);
 
 /* A snapshot of a directory's names, one for each open description: offsets are places in it and stay
  * valid; reading at 0 takes a new one. Fills struct linux_dirent64. */
 struct cow_list;
-int cow_list_new(struct cow_layer *l, const struct cow_pos *dir, struct cow_list **ret);
+int cow_list_new(struct cow_layer *l, struct cow_pos *dir, struct cow_list **ret);
 void cow_list_free(struct cow_list *s);
 /* Bytes filled, 0 at the end, -EINVAL when not even one entry fits. *offset moves on. */
 ssize_t cow_list_read(struct cow_list *s, void *buf, size_t size, uint64_t *offset);
@@ -152,24 +155,24 @@ ssize_t cow_list_read(struct cow_list *s, void *buf, size_t size, uint64_t *offs
 /* Opens as open(2) does, never following a final link (-ELOOP) and never blocking on data. O_CREAT
  * without O_EXCL, O_TRUNC, O_APPEND, O_TMPFILE (name ignored) included. A descriptor that can write
  * is always of the layer. FIFOs, sockets and devices: -ENXIO; the caller opens cow_open_path(). */
-int cow_open(struct cow_layer *l, const struct cow_pos *dir, const char *name, int flags,
+int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags,
              mode_t mode);
 /* The same by an open object: /proc/self/fd/N, AT_EMPTY_PATH. */
 int cow_open_fd(struct cow_layer *l, int fd, int flags);
 
-int cow_mkdir(struct cow_layer *l, const struct cow_pos *dir, const char *name, mode_t mode);
-int cow_mknod(struct cow_layer *l, const struct cow_pos *dir, const char *name, mode_t mode);
-int cow_symlink(struct cow_layer *l, const char *target, const struct cow_pos *dir,
+int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
+int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
+int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir,
                 const char *name);
-int cow_link(struct cow_layer *l, const struct cow_pos *from, const char *old,
-             const struct cow_pos *dir, const char *name);
+int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old,
+             struct cow_pos *dir, const char *name);
 /* An O_TMPFILE, or any open file of lower or the layer that still may be linked. */
-int cow_link_fd(struct cow_layer *l, int fd, const struct cow_pos *dir, const char *name);
-int cow_unlink(struct cow_layer *l, const struct cow_pos *dir, const char *name);
-int cow_rmdir(struct cow_layer *l, const struct cow_pos *dir, const char *name);
+int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name);
+int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name);
+int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name);
 /* RENAME_NOREPLACE, RENAME_EXCHANGE; RENAME_WHITEOUT is -EINVAL. */
-int cow_rename(struct cow_layer *l, const struct cow_pos *from, const char *old,
-               const struct cow_pos *to, const char *new, unsigned flags);
+int cow_rename(struct cow_layer *l, struct cow_pos *from, const char *old,
+               struct cow_pos *to, const char *new, unsigned flags);
 
 /* Changes of attributes: copies what is needed (never data) and returns an O_PATH descriptor of the
  * staged object, on which the caller acts (chmod, chown, utimensat, setxattr through
@@ -180,14 +183,14 @@ enum cow_need {
     COW_NEED_OWNER, /* chmod, utimens with times, ACLs */
     COW_NEED_WRITE, /* utimens to now, user.* attributes */
 };
-int cow_change(struct cow_layer *l, const struct cow_pos *dir, const char *name,
+int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name,
                enum cow_need need);
 int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need);
-int cow_change_pos(struct cow_layer *l, const struct cow_pos *dir, enum cow_need need);
+int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need);
 /* A position that has its upper directory: for AF_UNIX bind on (upper_fd, name) and the like. The
  * name must be looked up and be absent first; cow_named() tells the layer afterwards. */
 int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir);
-int cow_named(struct cow_layer *l, const struct cow_pos *dir, const char *name);
+int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name);
 /* chown that the kernel refused: wanted owner as the layer's own, shown by cow_stat (CW-18). */
 int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid);
 
