@@ -13,7 +13,7 @@
 #include "fs/cow/fault.h"
 
 #define COPY_CHUNK (256u << 10)
-#define XATTR_LIST_MAX (64u << 10) /* XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel */
+#define XATTR_ROOM (64u << 10) /* XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel */
 
 static int copy_slow(int from_fd, int to_fd, off_t at, off_t end)
 {
@@ -102,12 +102,12 @@ int cow_copy_data(int from_fd, int to_fd, uint64_t size)
 /* Names of all attributes; the caller frees. Length or -errno; 0 where there are none. */
 static ssize_t xattr_names(const char *path, char **ret)
 {
-    char *list = malloc(XATTR_LIST_MAX);
+    char *list = malloc(XATTR_ROOM);
     ssize_t n;
 
     if (!list)
         return -ENOMEM;
-    n = listxattr(path, list, XATTR_LIST_MAX);
+    n = listxattr(path, list, XATTR_ROOM);
     if (n <= 0) {
         free(list);
         return n < 0 && errno != EOPNOTSUPP ? -errno : 0;
@@ -129,11 +129,11 @@ static int copy_xattrs(const char *from, const char *to)
 
     if (n <= 0)
         return (int)n;
-    value = malloc(XATTR_LIST_MAX);
+    value = malloc(XATTR_ROOM);
     if (!value)
         return -ENOMEM;
     for (const char *name = names; name < names + n; name += strlen(name) + 1) {
-        ssize_t size = getxattr(from, name, value, XATTR_LIST_MAX);
+        ssize_t size = getxattr(from, name, value, XATTR_ROOM);
 
         if (size >= 0 && setxattr(to, name, value, (size_t)size, 0) == 0)
             continue;
@@ -212,15 +212,40 @@ bool cow_xattrs_same(int a_fd, int b_fd)
         return false;
     if (n <= 0)
         return n == 0;
-    va = malloc(XATTR_LIST_MAX);
-    vb = malloc(XATTR_LIST_MAX);
+    va = malloc(XATTR_ROOM);
+    vb = malloc(XATTR_ROOM);
     if (!va || !vb)
         return false;
     for (const char *name = names; name < names + n; name += strlen(name) + 1) {
-        ssize_t i = getxattr(a, name, va, XATTR_LIST_MAX), j = getxattr(b, name, vb, XATTR_LIST_MAX);
+        ssize_t i = getxattr(a, name, va, XATTR_ROOM), j = getxattr(b, name, vb, XATTR_ROOM);
 
         if (i != j || (i > 0 && memcmp(va, vb, (size_t)i) != 0))
             return false;
     }
     return true;
+}
+
+int cow_same_content(int a_fd, int b_fd)
+{
+    _cleanup_free_ char *a = malloc(2 * (size_t)COPY_CHUNK);
+    struct cow_attr at, bt;
+    off_t pos = 0;
+    int e = cow_attr_fd(a_fd, &at);
+
+    if (e == 0)
+        e = cow_attr_fd(b_fd, &bt);
+    if (e < 0 || !a)
+        return e < 0 ? e : -ENOMEM;
+    if (at.size != bt.size)
+        return 0;
+    for (;;) {
+        ssize_t n = pread(a_fd, a, COPY_CHUNK, pos), m;
+
+        if (n <= 0)
+            return n < 0 ? -errno : 1;
+        m = pread(b_fd, a + COPY_CHUNK, (size_t)n, pos);
+        if (m != n || memcmp(a, a + COPY_CHUNK, (size_t)n) != 0)
+            return m < 0 ? -errno : 0;
+        pos += n;
+    }
 }

@@ -221,6 +221,7 @@ static int name_add_locked(struct cow_layer *l, struct cow_node *dir, const char
         l->n_names++;
     }
     n->flags |= flag;
+    dir->has_names = dir->has_names || flag;
     if (hidden)
         n->hidden = *hidden;
     return 0;
@@ -270,6 +271,25 @@ void cow_name_del(struct cow_layer *l, struct cow_node *dir, const char *name, u
     }
 out:
     pthread_rwlock_unlock(&l->lock);
+}
+
+const struct cow_attr *cow_name_hidden(struct cow_layer *l, const struct cow_node *dir,
+                                       const char *name)
+{
+    struct cow_name *n = l->names_room ? *name_find(l, dir, name, name_hash(dir, name)) : NULL;
+
+    return n && n->flags & NAME_WHITEOUT ? &n->hidden : NULL;
+}
+
+int cow_names_each(struct cow_layer *l, int (*each)(const struct cow_name *n, void *arg), void *arg)
+{
+    int e = 0;
+
+    for (size_t i = 0; i < l->names_room && e == 0; i++) {
+        for (const struct cow_name *n = l->names[i]; n && e == 0; n = n->next)
+            e = each(n, arg);
+    }
+    return e;
 }
 
 uint32_t cow_gone(struct cow_layer *l, uint64_t ino)

@@ -66,6 +66,7 @@ struct cow_node {
     bool light;     /* a file whose bytes are still lower's */
     bool moved;     /* a directory whose object has a name in an upper directory; fd is held */
     bool dead;      /* no name leads to it any more */
+    bool has_names; /* a directory: something in it changed */
     bool attrs;     /* its attributes were changed on purpose */
     bool has_owner; /* the owner to show is here, not in the object */
     uid_t uid;
@@ -92,14 +93,15 @@ struct cow_open {
 struct cow_layer {
     int lower_fd, storage_fd /* of this layer */, parent_fd /* holds storage */, objects_fd,
         index_fd, lock_fd;
-    off_t index_room; /* allocated up to there */
+    off_t index_room;                       /* allocated up to there */
     struct cow_attr lower, storage, holder; /* holder: the directory of all layers */
     char id[17];
     char *storage_path, *lower_path, *command, *reason;
     uint64_t created;
     int commit_wait_ms;
-    bool kept, loaded, broken, foreign_uid;
-    bool same_fs; /* storage and lower: objects can be linked and renamed into lower */
+    bool kept, loaded, header_only;
+    _Atomic bool broken; /* the index misses something that happened: never to be committed */
+    bool same_fs;        /* storage and lower: objects can be linked and renamed into lower */
 
     pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log;
     pthread_rwlock_t lock;
@@ -133,6 +135,11 @@ int cow_name_add(struct cow_layer *l, struct cow_node *dir, const char *name, ui
 /* Memory for a name, so that adding it cannot fail. */
 int cow_name_prepare(struct cow_layer *l, struct cow_node *dir, const char *name);
 void cow_name_del(struct cow_layer *l, struct cow_node *dir, const char *name, uint32_t flag);
+/* When nobody changes anything any more. */
+const struct cow_attr *cow_name_hidden(struct cow_layer *l, const struct cow_node *dir,
+                                       const char *name);
+int cow_names_each(struct cow_layer *l, int (*each)(const struct cow_name *n, void *arg),
+                   void *arg);
 int cow_beneath_add(struct cow_layer *l, uint64_t ino, bool *ret_new);
 bool cow_beneath_has(struct cow_layer *l, uint64_t ino);
 uint32_t cow_gone(struct cow_layer *l, uint64_t ino);
@@ -225,7 +232,8 @@ int cow_bury(struct cow_layer *l, struct cow_pos *gone);
 
 /* ---- list.c ---- */
 /* Names of one directory without dots: a non-zero result of each ends it and is returned. */
-int cow_each_name(int dir_fd, int (*each)(const char *name, unsigned char type, uint64_t ino, void *arg),
+int cow_each_name(int dir_fd,
+                  int (*each)(const char *name, unsigned char type, uint64_t ino, void *arg),
                   void *arg);
 /* 0, -ENOTEMPTY */
 int cow_is_empty(struct cow_layer *l, struct cow_pos *dir);
@@ -237,3 +245,92 @@ int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *
 
 /* The number under which an object of the upper side shows. */
 uint64_t cow_show_ino(const struct cow_layer *l, uint64_t upper_ino);
+
+/* ---- final.c: what the tree shall be ---- */
+enum cow_item_kind {
+    ITEM_UPPER,   /* a name in an upper directory */
+    ITEM_CHANGED, /* something of lower at its own name, with an object */
+    ITEM_GONE,    /* a name of lower with a whiteout and nothing in its place */
+};
+struct cow_item {
+    enum cow_item_kind kind;
+    const char *path;              /* in the new tree, relative to the work directory; "" is it */
+    const char *source;            /* of the object, relative to the layer's directory */
+    const struct cow_attr *attr;   /* of the object */
+    struct cow_node *node;         /* NULL: new */
+    const struct cow_attr *hidden; /* what lower has there: replaced, or gone */
+    const char *lower;             /* CHANGED, GONE: its path in lower */
+    int dir_fd;                    /* UPPER: where the name is */
+    const char *name;
+};
+/* In no order. A positive result for a new directory: do not go into it. Sets every node's `final`. */
+int cow_each_item(struct cow_layer *l, int (*each)(const struct cow_item *i, void *arg), void *arg);
+
+/* ---- plan.c: steps from the old tree to the new one ---- */
+enum cow_op {
+    STEP_KEEP = 1, /* link a renamed file of lower into the limbo */
+    STEP_OUT,      /* move a renamed directory of lower into the limbo */
+    STEP_ASIDE,    /* what is in the way */
+    STEP_MKDIR,
+    STEP_PLACE, /* a file: link and rename over */
+    STEP_TAKE,  /* rename into place: a file's last name, a directory */
+    STEP_REMOVE,
+    STEP_ATTRS, /* from source to path */
+    STEP_TIMES, /* as they were */
+};
+struct cow_step {
+    enum cow_op op;
+    char base;            /* of source: 'S' the layer's directory, 'L' lower, 'X' the limbo */
+    char *source;         /* may be NULL */
+    char *path;           /* in lower, or in the limbo for KEEP, OUT, ASIDE (where they put it) */
+    struct cow_attr attr; /* which object is meant, and TIMES */
+    bool has_owner;
+    uid_t uid;
+    gid_t gid;
+    size_t seq;
+};
+struct cow_plan {
+    struct cow_layer *l;
+    struct cow_step *v;
+    size_t n, room;
+    size_t n_copies;
+    struct cow_map copies; /* upper inode -> name in the limbo + 1 */
+    struct cow_report *report;
+};
+int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_plan *ret);
+void cow_plan_fini(struct cow_plan *p);
+struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
+                              const char *path);
+/* 1 when the bytes are the same, 0 when not, or -errno. */
+int cow_same_content(int a_fd, int b_fd);
+bool cow_node_unchanged(struct cow_layer *l, struct cow_node *n, const struct cow_attr *now);
+
+/* ---- layer.c ---- */
+int cow_open_header(int storage_fd, const char *id, struct cow_layer **ret);
+
+/* ---- conflict.c ---- */
+int cow_conflicts(struct cow_layer *l, struct cow_report *report);
+
+/* ---- journal.c, apply.c ---- */
+int cow_journal_write(struct cow_plan *p, const char *coordinator, struct cow_layer *const *layers,
+                      size_t n_layers);
+struct cow_journal {
+    struct cow_plan plan;
+    char *coordinator;
+    char *participants; /* storage paths, each ended by NUL, then an empty one */
+    size_t participants_len;
+    struct cow_attr root; /* lower's root before anything happened */
+};
+int cow_journal_read(struct cow_layer *l, struct cow_journal *ret);
+void cow_journal_fini(struct cow_journal *j);
+/* Bodies into the limbo, where storage and lower are different file systems. */
+int cow_stage_bodies(struct cow_plan *p);
+int cow_apply(struct cow_plan *p, struct cow_report *report);
+/* -1: not there. */
+int cow_limbo_open(struct cow_layer *l, bool make);
+int cow_limbo_remove(struct cow_layer *l);
+
+/* ---- commit.c ---- */
+int cow_lower_lock(struct cow_layer *l, int wait_ms);
+int cow_journal_undo(struct cow_layer *l);
+int cow_finish(struct cow_plan *p, int lower_fd, struct cow_report *report);

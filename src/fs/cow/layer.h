@@ -104,11 +104,9 @@ struct cow_entry {
 /* The work directory itself. */
 int cow_root(struct cow_layer *l, struct cow_pos *ret);
 /* 0 also when there is no such name (ret->where). Names are one component, not "." or "..". */
-int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name,
-               struct cow_entry *ret);
+int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret);
 /* -ENOENT, -ENOTDIR (also for links: following them is the walker's), -EACCES. */
-int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name,
-              struct cow_pos *ret);
+int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret);
 /* ".." of a position: -EXDEV at the top. */
 int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret);
 /* The position of an open directory, lower's or upper's. -EXDEV when it is not of this layer. */
@@ -133,8 +131,7 @@ struct cow_stat {
     struct stat st;
     struct timespec btime;
 };
-int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name,
-             struct cow_stat *ret);
+int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_stat *ret);
 /* Of an open object (lower's or upper's), CW-21. */
 int cow_stat_fd(struct cow_layer *l, int fd, struct cow_stat *ret);
 /* Of the directory itself. */
@@ -155,24 +152,22 @@ ssize_t cow_list_read(struct cow_list *s, void *buf, size_t size, uint64_t *offs
 /* Opens as open(2) does, never following a final link (-ELOOP) and never blocking on data. O_CREAT
  * without O_EXCL, O_TRUNC, O_APPEND, O_TMPFILE (name ignored) included. A descriptor that can write
  * is always of the layer. FIFOs, sockets and devices: -ENXIO; the caller opens cow_open_path(). */
-int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags,
-             mode_t mode);
+int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags, mode_t mode);
 /* The same by an open object: /proc/self/fd/N, AT_EMPTY_PATH. */
 int cow_open_fd(struct cow_layer *l, int fd, int flags);
 
 int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
-int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir,
-                const char *name);
-int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old,
-             struct cow_pos *dir, const char *name);
+int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, const char *name);
+int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
+             const char *name);
 /* An O_TMPFILE, or any open file of lower or the layer that still may be linked. */
 int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name);
 int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name);
 int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name);
 /* RENAME_NOREPLACE, RENAME_EXCHANGE; RENAME_WHITEOUT is -EINVAL. */
-int cow_rename(struct cow_layer *l, struct cow_pos *from, const char *old,
-               struct cow_pos *to, const char *new, unsigned flags);
+int cow_rename(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *to,
+               const char *new, unsigned flags);
 
 /* Changes of attributes: copies what is needed (never data) and returns an O_PATH descriptor of the
  * staged object, on which the caller acts (chmod, chown, utimensat, setxattr through
@@ -183,8 +178,7 @@ enum cow_need {
     COW_NEED_OWNER, /* chmod, utimens with times, ACLs */
     COW_NEED_WRITE, /* utimens to now, user.* attributes */
 };
-int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name,
-               enum cow_need need);
+int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum cow_need need);
 int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need);
 int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need);
 /* A position that has its upper directory: for AF_UNIX bind on (upper_fd, name) and the like. The

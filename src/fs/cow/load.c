@@ -15,6 +15,25 @@ static struct cow_node *load_find(struct cow_layer *l, uint32_t id)
     return n;
 }
 
+/* The work directory by its path, which must still be the same one. Device and mount numbers are of
+ * this boot; inode numbers and birth times stay. */
+static int load_lower(struct cow_layer *l)
+{
+    struct cow_attr now;
+    int e;
+
+    l->lower_fd = sys_open_path(AT_FDCWD, l->lower_path, O_DIRECTORY);
+    if (l->lower_fd < 0)
+        return l->lower_fd;
+    e = cow_attr_fd(l->lower_fd, &now);
+    if (e < 0)
+        return e;
+    if (now.ino != l->lower.ino || now.btime != l->lower.btime)
+        return -ESTALE;
+    l->lower = now;
+    return 0;
+}
+
 static int load_header(struct cow_layer *l, struct cow_get *g)
 {
     if (cow_get_u32(g) != 1)
@@ -24,7 +43,7 @@ static int load_header(struct cow_layer *l, struct cow_get *g)
     l->command = strdup(cow_get_str(g));
     l->created = cow_get_u64(g);
     l->max_bytes = cow_get_u64(g);
-    return l->lower_path && l->command ? 0 : -ENOMEM;
+    return l->lower_path && l->command ? load_lower(l) : -ENOMEM;
 }
 
 static int load_node(struct cow_layer *l, struct cow_get *g)
@@ -38,6 +57,7 @@ static int load_node(struct cow_layer *l, struct cow_get *g)
     int e;
 
     cow_get_attr(g, &origin);
+    origin.dev = l->lower.dev;
     upper_ino = cow_get_u64(g);
     light = cow_get_u32(g);
     has_owner = cow_get_u32(g);
@@ -66,6 +86,7 @@ static int load_name(struct cow_layer *l, enum cow_record type, struct cow_get *
         return 0;
     }
     cow_get_attr(g, &hidden);
+    hidden.dev = l->lower.dev;
     return cow_name_add(l, dir, cow_get_str(g), NAME_WHITEOUT, &hidden);
 }
 
@@ -91,6 +112,10 @@ static int load_record(enum cow_record type, struct cow_get *g, void *arg)
 
     if ((type == REC_HEADER) == (l->lower_path != NULL))
         return -EBADMSG;
+    if (l->header_only && type != REC_HEADER && type != REC_KEPT) {
+        g->bad = false;
+        return 0;
+    }
     switch (type) {
     case REC_HEADER: return load_header(l, g);
     case REC_NODE: return load_node(l, g);
@@ -182,7 +207,7 @@ int cow_load(struct cow_layer *l)
 
     if (e == 0 && !l->lower_path)
         e = -EBADMSG;
-    if (e == 0)
+    if (e == 0 && !l->header_only)
         e = load_objects(l);
     l->loaded = true;
     return e;

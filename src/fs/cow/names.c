@@ -104,8 +104,7 @@ int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, co
 }
 
 /* A new name for the object of a node. */
-static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *dir,
-                     const char *name)
+static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *dir, const char *name)
 {
     int fd = cow_object_open(l, n, O_PATH), e;
     char path[FD_PATH_MAX];

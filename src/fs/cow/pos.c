@@ -124,8 +124,7 @@ int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct
         return -ENOENT;
     if (!S_ISDIR(en.id.mode))
         return -ENOTDIR;
-    fd = sys_open_path(en.in_upper ? dir->upper_fd : dir->lower_fd, name,
-                       O_DIRECTORY | O_NOFOLLOW);
+    fd = sys_open_path(en.in_upper ? dir->upper_fd : dir->lower_fd, name, O_DIRECTORY | O_NOFOLLOW);
     if (fd < 0)
         return fd;
     return en.in_upper ? pos_of_upper(l, fd, ret) : pos_of_lower(l, fd, ret);

@@ -43,11 +43,16 @@ void cow_put_u64(struct buf *b, uint64_t v)
 
 void cow_put_attr(struct buf *b, const struct cow_attr *a)
 {
-    const uint64_t wide[] = {a->dev,    a->ino,
-                             a->mnt,    a->size,
-                             a->blocks, (uint64_t)a->atime,
-                             a->rdev,   (uint64_t)a->mtime,
-                             (uint64_t)a->ctime, (uint64_t)a->btime};
+    const uint64_t wide[] = {a->dev,
+                             a->ino,
+                             a->mnt,
+                             a->size,
+                             a->blocks,
+                             (uint64_t)a->atime,
+                             a->rdev,
+                             (uint64_t)a->mtime,
+                             (uint64_t)a->ctime,
+                             (uint64_t)a->btime};
     const uint32_t narrow[] = {a->mode, a->nlink, a->uid, a->gid, a->blksize};
 
     for (size_t i = 0; i < ARRAY_SIZE(wide); i++)

@@ -5,6 +5,7 @@
  * upper directories, so that types, loops and atomicity are its own. Lookups find either the old or the
  * new object at every moment.
  */
+#include <linux/fs.h> /* RENAME_NOREPLACE: not in every C library */
 #include <stdio.h>
 
 #include "fs/cow/internal.h"
@@ -55,8 +56,7 @@ static int place_file(struct cow_layer *l, struct cow_pos *dir, const char *name
     return e;
 }
 
-static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                     struct cow_node *n)
+static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_node *n)
 {
     char object[12];
     int fd = cow_object_open(l, n, O_PATH | O_DIRECTORY), e;
@@ -65,7 +65,10 @@ static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name,
         return fd;
     snprintf(object, sizeof(object), "%u", n->id);
     pthread_rwlock_wrlock(&l->lock);
-    n->fd = fd;
+    if (n->fd < 0)
+        n->fd = fd;
+    else
+        util_close(fd); /* of an attempt that failed */
     n->moved = true;
     pthread_rwlock_unlock(&l->lock);
     e = sys_renameat2(l->objects_fd, object, dir->upper_fd, name, RENAME_NOREPLACE);

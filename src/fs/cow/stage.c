@@ -151,8 +151,8 @@ static int make_object(struct cow_layer *l, int lower_fd, const struct cow_attr 
     case S_IFLNK: e = make_symlink(l, lower_fd, name); break;
     case S_IFIFO: e = mknodat(l->objects_fd, name, S_IFIFO | 0600, 0) < 0 ? -errno : 0; break;
     case S_IFREG:
-        fd = openat(l->objects_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
-                    0600);
+        fd =
+            openat(l->objects_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
             return -errno;
         if (ftruncate(fd, (off_t)a->size) < 0)
@@ -266,30 +266,45 @@ static int complete_copy(struct cow_layer *l, struct cow_node *n, int to_fd)
     return e;
 }
 
-int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate)
+/* Back to a light copy: the room it took is given back, its bytes are still lower's. */
+static void complete_undo(struct cow_layer *l, int fd, const struct cow_attr *before)
+{
+    if (ftruncate(fd, 0) < 0 || ftruncate(fd, (off_t)before->size) < 0 ||
+        sys_chmod_fd(fd, before->mode & 07777) < 0 || cow_set_times(fd, before) < 0)
+        l->broken = true;
+}
+
+static int complete_locked(struct cow_layer *l, struct cow_node *n, bool truncate)
 {
     _cleanup_buf_ struct buf b = {0};
-    int fd, e = 0;
+    struct cow_attr before;
+    int fd = cow_object_open(l, n, O_WRONLY), e;
+
+    if (fd < 0)
+        return fd;
+    cow_put_u32(&b, n->id);
+    e = cow_attr_fd(fd, &before);
+    if (e == 0)
+        e = cow_log_reserve(l);
+    if (e == 0) {
+        e = truncate ? (ftruncate(fd, 0) < 0 ? -errno : 0) : complete_copy(l, n, fd);
+        if (e == 0)
+            e = cow_log(l, REC_FULL, &b);
+        if (e == 0)
+            n->light = false;
+        else
+            complete_undo(l, fd, &before);
+    }
+    util_close(fd);
+    return e;
+}
+
+int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate)
+{
+    int e;
 
     pthread_mutex_lock(&n->latch);
-    if (!n->light)
-        goto out;
-    fd = cow_object_open(l, n, O_WRONLY);
-    if (fd < 0) {
-        e = fd;
-        goto out;
-    }
-    e = truncate ? (ftruncate(fd, 0) < 0 ? -errno : 0) : complete_copy(l, n, fd);
-    if (e == 0) {
-        cow_put_u32(&b, n->id);
-        e = cow_log(l, REC_FULL, &b);
-    }
-    if (e == 0)
-        n->light = false;
-    else
-        ftruncate(fd, (off_t)n->origin.size); /* the room it took; its bytes are still lower's */
-    util_close(fd);
-out:
+    e = n->light ? complete_locked(l, n, truncate) : 0;
     pthread_mutex_unlock(&n->latch);
     return e;
 }
