@@ -274,10 +274,10 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
         return cow_set_times(to_fd, &attr);
     e = place_open(a, s->base, s->source, &from);
     if (e < 0)
-        return e;
+        return e == -ENOENT ? 0 : e;
     from_fd = sys_open_path(from.fd, from.name, O_NOFOLLOW);
-    if (from_fd < 0)
-        return from_fd;
+    if (from_fd < 0) /* the storage goes only when everything is done */
+        return from_fd == -ENOENT ? 0 : from_fd;
     if (s->has_owner) {
         attr.uid = s->uid;
         attr.gid = s->gid;

@@ -99,7 +99,7 @@ static struct cow_step *plan_body(struct cow_plan *p, enum cow_op op, const char
             return NULL;
     }
     snprintf(name, sizeof(name), "c%zu", id);
-    return cow_plan_add(p, a->nlink > 2 ? STEP_PLACE : op, 'X', name, path);
+    return cow_plan_add(p, a->nlink > 1 ? STEP_PLACE : op, 'X', name, path);
 }
 
 static int plan_aside(struct cow_plan *p, const struct cow_item *i)
@@ -301,7 +301,9 @@ static int plan_changed(struct cow_plan *p, const struct cow_item *i)
         return same && !n->has_names ? 0 : plan_attrs(p, i, i->path);
     if (n->light)
         return same ? 0 : plan_attrs(p, i, i->path);
-    if (same) { /* written and the time set back, or opened only? */
+    /* Opened only, or written and the time set back? New names of it need its object at this one
+     * too. */
+    if (same && i->attr->nlink == 1) {
         same = plan_same_bytes(p->l, n);
         if (same)
             return 0;
@@ -381,6 +383,8 @@ static int step_order(const void *x, const void *y)
         return phase == 3 ? c : -c; /* from the top down, or from the bottom up */
     if ((a->op == STEP_ASIDE) != (b->op == STEP_ASIDE))
         return a->op == STEP_ASIDE ? -1 : 1;
+    if ((a->op == STEP_TIMES) != (b->op == STEP_TIMES))
+        return a->op == STEP_TIMES ? -1 : 1; /* the staged attributes know better */
     return a->seq < b->seq ? -1 : 1;
 }
 

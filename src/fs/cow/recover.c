@@ -61,8 +61,10 @@ static int is_decided(struct cow_layer *l, struct cow_journal *j)
     struct cow_attr a;
     int e = cow_journal_read(l, j);
 
-    if (e == -ENOENT || e == -ENODATA || e == -EBADMSG)
-        return has(l, "commit") ? 1 : 0;
+    if (e == -ENOENT)
+        return has(l, "commit") ? 1 : 0; /* done: the storage was being removed */
+    if (e == -ENODATA || e == -EBADMSG)
+        return has(l, "commit") ? -EBADMSG : 0; /* it was complete before the decision */
     if (e < 0)
         return e;
     e = cow_attr_at(AT_FDCWD, j->coordinator, &a);
