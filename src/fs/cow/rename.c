@@ -325,12 +325,11 @@ static int move_locked(struct move *m)
 
     if (e < 0)
         return e;
+    if (!(m->flags & RENAME_NOREPLACE) && exists(&m->source) && exists(&m->target) &&
+        same_object(&m->source, &m->target))
+        return 0; /* one name, or two of one file: as POSIX has it */
     e = move_check(m);
-    if (e < 0)
-        return e;
-    if (exists(&m->target) && same_object(&m->source, &m->target))
-        return 0; /* two names of one file, as POSIX has it */
-    return move_do(m);
+    return e < 0 ? e : move_do(m);
 }
 
 static int move_once(struct move *m)
