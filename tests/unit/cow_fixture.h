@@ -25,7 +25,7 @@
 
 /* ---- places ---- */
 
-static char fix_top[64]; /* the test's own directory */
+static char fix_top[64];  /* the test's own directory */
 static int64_t fix_start; /* times from here on are "now" */
 
 _unused_ static int fix_rm_one(const char *path, const struct stat *st, int type, struct FTW *f)
@@ -306,9 +306,8 @@ _unused_ static void dump_view(struct dump *d, struct cow_layer *l, struct cow_p
         if (e < 0)
             fail_msg("%s is listed, stat says %s", below, strerror(-e));
         if (st.st.st_ino != inos[k] || (st.st.st_mode & S_IFMT) >> 12 != types[k])
-            fail_msg("%s: listed as %llu/%u, stat says %llu/%o", below,
-                     (unsigned long long)inos[k], types[k], (unsigned long long)st.st.st_ino,
-                     st.st.st_mode);
+            fail_msg("%s: listed as %llu/%u, stat says %llu/%o", below, (unsigned long long)inos[k],
+                     types[k], (unsigned long long)st.st.st_ino, st.st.st_mode);
         dump_stat(d, below, &st.st);
         fd = cow_open_path(l, p, sorted[i]);
         assert_true(fd >= 0);
@@ -386,6 +385,6 @@ _unused_ static void dump_compare(struct buf *want, struct buf *have, const char
         a += n + 1;
         b += m + 1;
     }
-    fail_msg("%s:\n  want %.*s\n  have %.*s", when, (int)strcspn(a, "\n"), a,
-             (int)strcspn(b, "\n"), b);
+    fail_msg("%s:\n  want %.*s\n  have %.*s", when, (int)strcspn(a, "\n"), a, (int)strcspn(b, "\n"),
+             b);
 }

@@ -140,9 +140,9 @@ enum op_kind {
     DO_COUNT,
 };
 static const char *const op_names[DO_COUNT] = {
-    "write",   "append",   "create", "exclusive", "cut",      "truncate", "mkdir", "rmdir",
-    "unlink",  "rename",   "noreplace", "exchange", "link",   "symlink",  "fifo",  "chmod",
-    "chown",   "times",    "xattr",  "unxattr",   "tmpfile",  "reopen",   "read-fd-chmod"};
+    "write",  "append", "create",    "exclusive", "cut",     "truncate", "mkdir",        "rmdir",
+    "unlink", "rename", "noreplace", "exchange",  "link",    "symlink",  "fifo",         "chmod",
+    "chown",  "times",  "xattr",     "unxattr",   "tmpfile", "reopen",   "read-fd-chmod"};
 
 /* One operation in (directory, name), done with `fd` from either side. */
 struct args {
@@ -290,7 +290,8 @@ static int do_cow(struct cow_layer *l, const struct args *x, struct cow_pos *dir
     case DO_CREATE:
     case DO_EXCLUSIVE:
     case DO_CUT:
-    case DO_TRUNCATE: return on_open(x, cow_open(l, dir, name, open_flags(x), 0600 | (x->a & 0177)));
+    case DO_TRUNCATE:
+        return on_open(x, cow_open(l, dir, name, open_flags(x), 0600 | (x->a & 0177)));
     case DO_MKDIR: return cow_mkdir(l, dir, name, 0700 | (x->a & 077));
     case DO_RMDIR: return cow_rmdir(l, dir, name);
     case DO_UNLINK: return cow_unlink(l, dir, name);

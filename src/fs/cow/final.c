@@ -202,6 +202,7 @@ static int walk_name(const char *name, unsigned char type, uint64_t ino, void *a
     if (e < 0)
         return e;
     i.node = cow_node_by_upper(b->f->l, a.dev, a.ino);
+    i.renamed = i.node && set_find(&b->f->hidden, i.node->path, strlen(i.node->path)) >= 0;
     i.hidden = b->node ? cow_name_hidden(b->f->l, b->node, name) : NULL;
     e = b->f->each(&i, b->f->arg);
     if (e != 0 || !S_ISDIR(a.mode))
@@ -334,6 +335,25 @@ static int walk_nodes(struct final *f, bool dirs)
     return e;
 }
 
+/* Does what has left this name of lower live on under another one? */
+static bool is_renamed(struct final *f, const struct cow_attr *hidden, const char *lower)
+{
+    struct cow_node *n = cow_node_by_lower(f->l, hidden);
+    struct cow_attr a;
+    int fd, e;
+
+    if (!n || !n->staged || n->dead || strcmp(n->path, lower) != 0)
+        return false;
+    if (S_ISDIR(hidden->mode))
+        return n->moved;
+    fd = cow_object_open(f->l, n, O_PATH);
+    if (fd < 0)
+        return false;
+    e = cow_attr_fd(fd, &a);
+    util_close(fd);
+    return e == 0 && a.nlink > 1;
+}
+
 static int gone_name(const struct cow_name *n, void *arg)
 {
     struct final *f = arg;
@@ -349,6 +369,7 @@ static int gone_name(const struct cow_name *n, void *arg)
         return -ENOMEM;
     i.path = path;
     i.lower = lower;
+    i.renamed = is_renamed(f, &n->hidden, lower);
     e = f->each(&i, f->arg);
     return e < 0 ? e : 0;
 }

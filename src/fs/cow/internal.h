@@ -258,6 +258,7 @@ struct cow_item {
     const char *source;            /* of the object, relative to the layer's directory */
     const struct cow_attr *attr;   /* of the object */
     struct cow_node *node;         /* NULL: new */
+    bool renamed;                  /* UPPER: from node->path; GONE: it is told at another name */
     const struct cow_attr *hidden; /* what lower has there: replaced, or gone */
     const char *lower;             /* CHANGED, GONE: its path in lower */
     int dir_fd;                    /* UPPER: where the name is */
