@@ -67,8 +67,11 @@ static struct cow_change *tell(struct telling *t, enum cow_kind kind, const char
 static int fill_after(struct telling *t, struct cow_change *c, const struct cow_item *i)
 {
     c->after = side_of(i->attr, i->node);
-    if (i->node && i->node->light)
-        return 0; /* the bytes are lower's */
+    if (i->node && i->node->light) { /* the bytes are lower's */
+        c->storage_fd = t->l->lower_fd;
+        c->body = strdup(i->node->path);
+        return c->body ? 0 : -ENOMEM;
+    }
     c->body = strdup(i->source);
     if (S_ISLNK(i->attr->mode))
         c->after.link = link_target(t->l->storage_fd, i->source);

@@ -225,8 +225,8 @@ struct cow_change {
     char *path;   /* relative to the work directory, bytes */
     char *from;   /* R: the old path */
     struct cow_side before, after;
-    int storage_fd; /* what the next member is relative to: the layer's directory, borrowed */
-    char *body;     /* where the new bytes are, in the layer; NULL: in lower at `from` */
+    int storage_fd; /* what the next member is relative to: borrowed from the layer */
+    char *body;     /* where the new bytes or the link are */
 };
 struct cow_changes {
     struct cow_change *v;

@@ -94,18 +94,21 @@ static int list_one(const char *name, unsigned char type, uint64_t ino, void *ar
         i.state = COW_INTERRUPTED;
     else
         i.state = l->kept ? COW_KEPT : COW_ORPHAN;
-    i.lower = l->lower_path;
-    i.command = l->command;
-    i.reason = l->reason;
+    i.lower = STEAL_PTR(l->lower_path);
+    i.command = STEAL_PTR(l->command);
+    i.reason = STEAL_PTR(l->reason);
     i.created = l->created;
     if (l->storage_fd >= 0) {
         struct sizing z = {.dir_fd = l->storage_fd, .bytes = &i.bytes};
 
         cow_each_name(l->storage_fd, add_size, &z);
     }
-    e = s->each(&i, s->arg);
     cow_journal_fini(&j);
-    cow_free(l);
+    cow_free(l); /* and its lock, so that `each` may recover it */
+    e = s->each(&i, s->arg);
+    free(i.lower);
+    free(i.command);
+    free(i.reason);
     return e;
 }
 
