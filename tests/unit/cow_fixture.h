@@ -25,9 +25,9 @@
 
 /* ---- places ---- */
 
-static char fix_top[64];  /* the test's own directory */
+static char fix_top[64];       /* the test's own directory */
 static bool fix_limbo_in_root; /* its making and removal show in the root's change time */
-static int64_t fix_start; /* times from here on are "now" */
+static int64_t fix_start;      /* times from here on are "now" */
 
 _unused_ static int fix_rm_one(const char *path, const struct stat *st, int type, struct FTW *f)
 {

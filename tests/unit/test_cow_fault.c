@@ -265,6 +265,8 @@ static int which(struct trees *t, int at)
     dump_of_real(t->lower_fd, true, &exact);
     if (dump_same(&exact, &t->old))
         return 0;
+    if (getenv("COW_VERBOSE"))
+        dump_compare(&t->old, &exact, "against the old tree");
     dump_compare(&t->new, &now, text);
     return -1;
 }

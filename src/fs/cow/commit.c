@@ -134,8 +134,18 @@ static int write_journals(struct member *m, size_t n, struct cow_layer *const *l
 
 int cow_journal_undo(struct cow_layer *l)
 {
+    struct cow_journal j = {0};
+    bool known = !l->same_fs && cow_journal_read(l, &j) == 0;
+    int limbo_fd = known ? cow_limbo_open(l, false) : -1;
     int e = cow_limbo_remove(l);
 
+    /* The limbo lay in lower's root, which looks as before. */
+    if (e == 0 && limbo_fd >= 0)
+        e = cow_set_times(l->lower_fd, &j.root);
+    if (limbo_fd >= 0)
+        util_close(limbo_fd);
+    if (known)
+        cow_journal_fini(&j);
     if (e == 0 && unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT)
         e = -errno;
     return e;

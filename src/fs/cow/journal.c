@@ -40,8 +40,11 @@ static void put_head(struct cow_plan *p, const char *coordinator, struct cow_lay
 {
     _cleanup_buf_ struct buf b = {0};
 
+    struct cow_attr root = p->l->lower;
+
+    cow_attr_fd(p->l->lower_fd, &root);
     cow_put_u32(&b, JOURNAL_VERSION);
-    cow_put_attr(&b, &p->l->lower);
+    cow_put_attr(&b, &root);
     cow_put_str(&b, coordinator);
     cow_put_u32(&b, (uint32_t)n);
     for (size_t i = 0; i < n; i++)
