@@ -187,7 +187,7 @@ static int stage_object(struct cow_layer *l, struct cow_node *n, int lower_fd)
         drop_object(l, a, name);
         return fd;
     }
-    e = cow_copy_attrs(lower_fd, a, fd, &owner);
+    e = cow_copy_attrs(lower_fd, a, fd, true, &owner);
     if (e == 0)
         e = cow_attr_fd(fd, &made);
     util_close(fd);
