@@ -596,6 +596,45 @@ static void test_storage_is_private(void **state)
     close(o.fd);
 }
 
+/* In the work directory itself: not seen, not committed, not in the way. */
+static void test_storage_inside(void **state)
+{
+    _cleanup_buf_ struct buf view = {0};
+    struct cow_entry en;
+    char path[PATH_MAX];
+    struct one o;
+
+    (void)state;
+    lower_make(&o);
+    snprintf(path, sizeof(path), "%s/work/inside", fix_top);
+    o.l = fix_layer(o.fd, path, 0);
+    assert_int_equal(cow_root(o.l, &o.root), 0);
+    dump_of_view(o.l, &view);
+    assert_null(strstr(buf_cstr(&view), "inside"));
+    assert_int_equal(cow_lookup(o.l, &o.root, "inside", &en), 0);
+    assert_int_equal(en.where, COW_NONE);
+    assert_int_equal(write_to(&o, &o.root, "new", O_CREAT, "new\n"), 0);
+    commit(&o);
+    assert_int_equal(faccessat(o.fd, "new", F_OK, 0), 0);
+    one_fini(&o);
+}
+
+static void test_storage_beside(void **state)
+{
+    char path[PATH_MAX];
+    struct one o;
+
+    (void)state;
+    assert_int_equal(chmod(fix_top, 0755), 0);
+    lower_make(&o);
+    o.l = fix_layer(o.fd, NULL, 0);
+    snprintf(path, sizeof(path), "%s/.sandlock-%u/%s", fix_top, (unsigned)geteuid(), cow_id(o.l));
+    assert_string_equal(cow_storage_path(o.l), path);
+    assert_int_equal(cow_abort(o.l, NULL), 0);
+    cow_free(o.l);
+    close(o.fd);
+}
+
 static int list_state(const struct cow_info *i, void *arg)
 {
     *(int *)arg = i->state;
@@ -735,6 +774,7 @@ int main(void)
         cmocka_unit_test(test_removed_directory), cmocka_unit_test(test_moved_directory),
         cmocka_unit_test(test_touched),           cmocka_unit_test(test_listing_while_removing),
         cmocka_unit_test(test_rights_of_others),  cmocka_unit_test(test_storage_is_private),
+        cmocka_unit_test(test_storage_inside),    cmocka_unit_test(test_storage_beside),
         cmocka_unit_test(test_states_and_damage), cmocka_unit_test(test_threads),
     };
 
