@@ -195,9 +195,9 @@ int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
 bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
 int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags);
-/* Makes the object of what lower_fd (O_PATH) is. Light for files. */
-int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, const char *path,
-              struct cow_node **ret);
+/* Makes the object of what lower_fd (O_PATH) is. Light for files. dir_ino: its directory, or 0. */
+int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint64_t dir_ino,
+              const char *path, struct cow_node **ret);
 /* The bytes too, unless they will be cut off anyway. */
 int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate);
 int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,

@@ -233,7 +233,7 @@ int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir)
     if (e == 0)
         e = cow_lower_name(l, dir->lower_fd, NULL, path);
     if (e == 0)
-        e = cow_stage(l, dir->lower_fd, &a, path, &n);
+        e = cow_stage(l, dir->lower_fd, &a, 0, path, &n);
     return e < 0 ? e : cow_pos_update(l, dir);
 }
 
