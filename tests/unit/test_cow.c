@@ -456,6 +456,26 @@ static void test_moved_directory(void **state)
     one_fini(&o);
 }
 
+static void test_names_stay_inside(void **state)
+{
+    static const char *const names[] = {"", ".", "..", "../x", "dir/inner", "/etc"};
+    struct cow_entry en;
+    struct one o;
+
+    (void)state;
+    one_make(&o);
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        assert_int_equal(cow_lookup(o.l, &o.root, names[i], &en), -EINVAL);
+        assert_int_equal(cow_open(o.l, &o.root, names[i], O_WRONLY | O_CREAT, 0644), -EINVAL);
+        assert_int_equal(cow_mkdir(o.l, &o.root, names[i], 0755), -EINVAL);
+        assert_int_equal(cow_unlink(o.l, &o.root, names[i]), -EINVAL);
+        assert_int_equal(cow_rename(o.l, &o.root, "file", &o.root, names[i], 0), -EINVAL);
+        assert_int_equal(cow_change(o.l, &o.root, names[i], COW_NEED_NONE), -EINVAL);
+    }
+    assert_int_equal(cow_abort(o.l, NULL), 0);
+    one_fini(&o);
+}
+
 static void test_touched(void **state)
 {
     struct sys_ident root, dir, file;
@@ -767,15 +787,25 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes),           cmocka_unit_test(test_diff_applies),
-        cmocka_unit_test(test_no_change),         cmocka_unit_test(test_conflicts),
-        cmocka_unit_test(test_conflict_ours),     cmocka_unit_test(test_quota),
-        cmocka_unit_test(test_light_and_sparse),  cmocka_unit_test(test_link_group),
-        cmocka_unit_test(test_removed_directory), cmocka_unit_test(test_moved_directory),
-        cmocka_unit_test(test_touched),           cmocka_unit_test(test_listing_while_removing),
-        cmocka_unit_test(test_rights_of_others),  cmocka_unit_test(test_storage_is_private),
-        cmocka_unit_test(test_storage_inside),    cmocka_unit_test(test_storage_beside),
-        cmocka_unit_test(test_states_and_damage), cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_diff_applies),
+        cmocka_unit_test(test_no_change),
+        cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_conflict_ours),
+        cmocka_unit_test(test_quota),
+        cmocka_unit_test(test_light_and_sparse),
+        cmocka_unit_test(test_link_group),
+        cmocka_unit_test(test_removed_directory),
+        cmocka_unit_test(test_moved_directory),
+        cmocka_unit_test(test_names_stay_inside),
+        cmocka_unit_test(test_touched),
+        cmocka_unit_test(test_listing_while_removing),
+        cmocka_unit_test(test_rights_of_others),
+        cmocka_unit_test(test_storage_is_private),
+        cmocka_unit_test(test_storage_inside),
+        cmocka_unit_test(test_storage_beside),
+        cmocka_unit_test(test_states_and_damage),
+        cmocka_unit_test(test_threads),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

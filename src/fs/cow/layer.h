@@ -103,7 +103,8 @@ struct cow_entry {
 
 /* The work directory itself. */
 int cow_root(struct cow_layer *l, struct cow_pos *ret);
-/* 0 also when there is no such name (ret->where). Names are one component, not "." or "..". */
+/* 0 also when there is no such name (ret->where). A name is one component: "", ".", ".." and what has
+ * a slash are -EINVAL everywhere. */
 int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret);
 /* -ENOENT, -ENOTDIR (also for links: following them is the walker's), -EACCES. */
 int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret);
