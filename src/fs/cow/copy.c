@@ -245,8 +245,9 @@ int cow_same_content(int a_fd, int b_fd)
     char *chunks;
     int e = cow_attr_fd(a_fd, &a);
 
-    if (e == 0)
-        e = cow_attr_fd(b_fd, &b);
+    if (e < 0)
+        return e;
+    e = cow_attr_fd(b_fd, &b);
     if (e < 0 || a.size != b.size)
         return e;
     chunks = malloc(2 * (size_t)COPY_CHUNK);
