@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'run'))
 from chroot_tree import make_root  # noqa: E402  pylint: disable=wrong-import-position
-from common import IN_VM, NR, SLOW, Script, helper, native, sandlock  # noqa: E402
+from common import IN_VM, LIMIT, NR, SLOW, Script, helper, native, sandlock  # noqa: E402
 
 SECONDS = float(os.environ.get('SANDLOCK_RACE_SECONDS',
                                '10' if os.environ.get('SANDLOCK_LONG') else '2')) * (2 if IN_VM else 1)
@@ -161,6 +161,6 @@ def test_storm(mode, tmp_path):
     arrive, the process is stopped and continued, and other threads do the same."""
     root = make_root(tmp_path / 'root', programs=[], helpers=('call_storm',))
     count = 60 if IN_VM else 400
-    command = ['run', '--chroot', root, '-r', '/', '--', '/call_storm', mode, count]
-    result = sandlock(*command, timeout=120 * SLOW)
+    command = ['run', '--chroot', root, '-r', '/', '--', '/call_storm', mode, count, 80000 if IN_VM else 1000]
+    result = sandlock(*command, timeout=LIMIT)
     assert result.stdout == 'fine\n', result.stdout + result.stderr
