@@ -208,6 +208,6 @@ PROCESS_FILE(mountinfo, .render = mountinfo_render);
 PROCESS_FILE(mountstats, .render = mountstats_render);
 PROCESS_FILE(maps, .render = maps_render);
 PROCESS_FILE(smaps, .render = maps_render);
-/* Host paths in a form of its own; and the registers of a call, see plan_exec_mark(). */
+/* Host paths in a form of its own; and the registers of a call, which may be the supervisor's. */
 PROCESS_FILE(numa_maps, .open = closed_open);
 PROCESS_FILE(syscall, .open = closed_open);

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where features meet: each test combines options that were safe alone."""
+import shutil
+
+from common import HELPERS, native, sandlock
+
+
+def test_the_mark_of_an_exec_is_worth_nothing(tmp_path):
+    """Filters of the command's own tell it the mark by which the filter knows the supervisor's execs; with
+    it, it must not execute what --fs-deny closes."""
+    root = tmp_path / 'root'
+    root.mkdir()
+    for name in ('exec_mark', 'probe_fds'):
+        shutil.copy(HELPERS / name, root / name)
+    denied = root / 'probe_fds'
+    base = ['run', '--chroot', root, '-r', '/']
+    usage = 2
+    assert native(denied).returncode == usage, 'control: it runs'
+    assert sandlock(*base, '--', '/probe_fds').returncode == usage, 'control: inside, when not denied'
+    done = sandlock(*base, '--fs-deny', '/probe_fds', '--', '/exec_mark', '/exec_mark', denied)
+    assert 'mark: learned' in done.stdout, 'control: the attack gets as far as that'
+    assert 'exec: ENOSYS' in done.stdout and done.returncode == 4, done
+
+
+def test_a_change_of_directory_gives_no_listing_of_proc(tmp_path):
+    """The supervisor hands over a descriptor for chdir, and its receivers may read /proc: another thread
+    of the command must not keep one that lists it."""
+    root = tmp_path / 'root'
+    (root / 'bin').mkdir(parents=True)
+    (root / 'other').mkdir()
+    shutil.copy(HELPERS / 'meeting', root / 'bin' / 'meeting')
+    control = sandlock('run', '--chroot', root, '-r', '/bin', '--', '/bin/meeting', 'chdir', '/bin')
+    assert control.stdout.startswith(('listed', 'nothing')), control  # a race, which it mostly wins
+    for place in ('/proc', '/proc/1', '/other'):
+        done = sandlock('run', '--chroot', root, '-r', '/bin', '--', '/bin/meeting', 'chdir', place)
+        assert done.stdout == 'nothing\n', (place, done)
+
+
+def deep_tree(base):
+    (base / 'data' / 'cfg').mkdir(parents=True)
+    file = base / 'data' / 'cfg' / 'file'
+    file.write_text('as it was')
+    return file
+
+
+def test_read_only_mounts_hold_below_any_depth(tmp_path):
+    """Whether a file lies on a read-only mount is found out by its place: one that is too deep to be told
+    must count as read-only."""
+    trees = [tmp_path / 'native', tmp_path / 'confined']
+    for tree in trees:
+        deep_tree(tree)
+    assert native(HELPERS / 'meeting', 'deep', trees[0]).stdout == 'written\n'
+    held = open(trees[1] / 'data' / 'cfg' / 'file', encoding='utf-8')
+    done = sandlock('run', '-r', '/', '-w', trees[1], '--fs-mount', f'/cfg:{trees[1]}/data/cfg:ro', '--',
+                    HELPERS / 'meeting', 'deep', trees[1])
+    with held:
+        assert done.stdout == 'EROFS\n' and held.read() == 'as it was', done
