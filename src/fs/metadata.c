@@ -76,7 +76,7 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
     if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at.id))
         return 0;
-    request_explain(r, t->path, EPERM, "no write grant", "add --fs-write for the path");
+    request_explain(r, t->path, EPERM, "no write grant", "-w");
     return -EPERM;
 }
 
