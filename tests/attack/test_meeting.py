@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where features meet: each test combines options that were safe alone."""
+import os
 import shutil
+import stat
+
+import pytest
 
 from common import HELPERS, native, sandlock
 
@@ -55,3 +59,19 @@ def test_read_only_mounts_hold_below_any_depth(tmp_path):
                     HELPERS / 'meeting', 'deep', trees[1])
     with held:
         assert done.stdout == 'EROFS\n' and held.read() == 'as it was', done
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='device nodes belong to root')
+def test_device_nodes_stay_as_they_are(tmp_path):
+    """An image has some of the host's devices, and many policies grant /dev/null for writing: whoever owns
+    the node must not close it to the whole machine."""
+    nodes = [tmp_path / 'native', tmp_path / 'confined']
+    for node in nodes:
+        os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        node.chmod(0o666)
+    assert native('chmod', '600', nodes[0]).returncode == 0 and nodes[0].stat().st_mode & 0o777 == 0o600
+    for where in (['-w', nodes[1]], ['--fs-mount', f'{nodes[1]}:{nodes[1]}']):
+        done = sandlock('run', '-r', '/', *where, '--', 'sh', '-c',
+                        f'echo data > {nodes[1]} && chmod 600 {nodes[1]}; touch {nodes[1]}')
+        assert 'Operation not permitted' in done.stderr and done.returncode != 0, done
+        assert nodes[1].stat().st_mode & 0o777 == 0o666, where
