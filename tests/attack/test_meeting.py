@@ -3,9 +3,12 @@
 import os
 import shutil
 import stat
+import subprocess
 
 import pytest
 
+import common
+from chroot_tree import make_root
 from common import HELPERS, native, sandlock
 
 
@@ -59,6 +62,35 @@ def test_read_only_mounts_hold_below_any_depth(tmp_path):
                     HELPERS / 'meeting', 'deep', trees[1])
     with held:
         assert done.stdout == 'EROFS\n' and held.read() == 'as it was', done
+
+
+def shared_memory():
+    with open('/proc/meminfo', encoding='ascii') as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('Shmem:'))
+
+
+def test_a_copied_program_costs_no_more_than_its_file(tmp_path):
+    """Programs of another root are executed as copies in memory: a file of holes must not become memory
+    that -m does not see, and one that is larger than all copies may be is refused."""
+    root = make_root(tmp_path / 'root', programs=['sh', 'sleep'], helpers=())
+    mib = 1 << 20
+    for name, size in (('holes', 500 * mib), ('huge', 600 * mib)):
+        shutil.copy(root / 'bin' / 'sleep', root / 'bin' / name)
+        os.truncate(root / 'bin' / name, size)
+    assert native(root / 'bin' / 'holes', '0').returncode == 0, 'control: it is a program'
+    before = shared_memory()
+    base = [common.SANDLOCK, 'run', '-m', '64M', '--chroot', root, '-r', '/', '--']
+    with subprocess.Popen([*base, 'sh', '-c', 'holes 0 && echo up && holes 600'],
+                          stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b'up\n'
+            # The whole machine's: others may use some meanwhile.
+            assert shared_memory() - before < 250 * mib
+        finally:
+            process.kill()
+    assert native(root / 'bin' / 'huge', '0').returncode == 0
+    done = sandlock(*base[1:], 'huge', '0')
+    assert done.returncode == 126, done
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason='device nodes belong to root')
