@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where features meet: each test combines options that were safe alone."""
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -107,3 +108,20 @@ def test_device_nodes_stay_as_they_are(tmp_path):
                         f'echo data > {nodes[1]} && chmod 600 {nodes[1]}; touch {nodes[1]}')
         assert 'Operation not permitted' in done.stderr and done.returncode != 0, done
         assert nodes[1].stat().st_mode & 0o777 == 0o666, where
+
+
+def test_limits_hold_while_the_supervisor_has_no_descriptors(tmp_path):
+    """Opens that wait cost the supervisor descriptors. Whoever fills its table must not blind the thread
+    that looks how much memory is used."""
+    def few():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    for limit in ([], ['-m', '64M']):
+        place = tmp_path / f'place{len(limit)}'
+        place.mkdir()
+        done = sandlock('run', '-r', '/', '-w', place, *limit, '--', HELPERS / 'meeting', 'memory', place,
+                        preexec_fn=few)
+        if limit:
+            assert done.stdout == '' and 'memory limit' in done.stderr, done
+        else:
+            assert done.stdout == 'holding\n', ('control', done)
