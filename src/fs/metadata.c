@@ -9,6 +9,7 @@
 #include "fs/metadata.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -60,6 +61,14 @@ static bool metadata_is_writer(const struct request *r, int by_fd, const struct 
     return writer;
 }
 
+/* A device's node is the machine's: the right to write to the device, which every image has on a few of
+ * the host's and policies give to /dev/null, is none to close it to others. Terminals' belong to who has them. */
+static bool metadata_is_device(const struct target *t)
+{
+    return (S_ISCHR(t->at.id.mode) || S_ISBLK(t->at.id.mode)) &&
+           sys_fs_magic(t->at.fd) != DEVPTS_SUPER_MAGIC;
+}
+
 /* `by_fd`: the caller's descriptor the object came from, or -1. */
 static int metadata_judge(struct request *r, struct target *t, int by_fd)
 {
@@ -73,6 +82,10 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
         e = view_writable(r, &t->at, t->path);
     if (e < 0)
         return e;
+    if (metadata_is_device(t)) {
+        request_explain(r, t->path, EPERM, "device nodes stay as they are", NULL);
+        return -EPERM;
+    }
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
     if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at.id))
         return 0;

@@ -5,15 +5,21 @@
  *     directory, and lists it: "listed NAMES...", or "nothing".
  *   deep TREE: moves TREE/data below more directories than a path can name, and opens data/cfg/file for
  *     writing there: "written", or the error.
+ *   memory DIRECTORY: fills the supervisor's descriptors with opens of FIFOs that wait, then takes memory:
+ *     "holding", unless it was killed.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define CHDIRS 300
@@ -83,9 +89,61 @@ static int attack_deep(const char *tree)
     return 0;
 }
 
+#define WAITING 70 /* opens: a reader costs the supervisor four descriptors, a writer one */
+#define READERS 60
+#define TAKEN_MB 256u
+#define STEP_MB 16u
+
+static void wait_for_ever(const char *fifo, int how)
+{
+    for (;;) {
+        open(fifo, how);
+        usleep(500);
+    }
+}
+
+static int attack_memory(const char *dir)
+{
+    char fifo[2][4096];
+    pid_t pid[WAITING], self = getpid();
+
+    for (int i = 0; i < 2; i++) {
+        snprintf(fifo[i], sizeof(fifo[i]), "%s/fifo%d", dir, i);
+        if (mkfifo(fifo[i], 0600) < 0)
+            return 3;
+    }
+    for (int i = 0; i < WAITING; i++) {
+        pid[i] = fork();
+        if (pid[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            if (getppid() == self)
+                wait_for_ever(fifo[i >= READERS], i < READERS ? O_RDONLY : O_WRONLY);
+            _exit(0);
+        }
+    }
+    sleep(2);
+    for (unsigned mb = 0; mb < TAKEN_MB; mb += STEP_MB) {
+        char *p = malloc((size_t)STEP_MB << 20);
+
+        if (p)
+            memset(p, 1, (size_t)STEP_MB << 20);
+        usleep(30000);
+    }
+    usleep(500000);
+    puts("holding");
+    fflush(stdout);
+    for (int i = 0; i < WAITING; i++) {
+        if (pid[i] > 0 && kill(pid[i], SIGKILL) == 0)
+            waitpid(pid[i], NULL, 0);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
         return 2;
-    return strcmp(argv[1], "chdir") == 0 ? attack_chdir(argv[2]) : attack_deep(argv[2]);
+    if (strcmp(argv[1], "chdir") == 0)
+        return attack_chdir(argv[2]);
+    return strcmp(argv[1], "deep") == 0 ? attack_deep(argv[2]) : attack_memory(argv[2]);
 }
