@@ -184,7 +184,7 @@ static int copy_bytes(int to_fd, int from_fd, uint64_t size)
         off_t data = lseek(from_fd, at, SEEK_DATA), hole;
 
         if (data < 0 && errno == ENXIO)
-            return 0; /* nothing but a hole is left */
+            return 0;         /* nothing but a hole is left */
         data = MAX(data, at); /* also where nobody knows of holes: all is data */
         hole = lseek(from_fd, data, SEEK_HOLE);
         hole = hole <= data ? end : MIN(hole, end);
