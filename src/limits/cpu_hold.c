@@ -21,7 +21,7 @@
 static void hold_by_signal(struct cpu_hold *h, pid_t pid)
 {
     if (!tree_has(&h->stopped, pid) && tree_add(&h->stopped, pid) == 0)
-        kill(pid, SIGSTOP);
+        (void)limits_signal(pid, h->anchor, SIGSTOP);
 }
 
 void cpu_hold_thread(struct cpu_hold *h, pid_t pid, pid_t tid)
@@ -89,7 +89,7 @@ bool cpu_hold_release(struct cpu_hold *h, const struct tree *members)
     h->traced.n = left;
     for (size_t i = 0; i < h->stopped.n; i++) {
         if (tree_has(members, h->stopped.v[i]))
-            kill(h->stopped.v[i], SIGCONT);
+            (void)limits_signal(h->stopped.v[i], h->anchor, SIGCONT);
     }
     h->stopped.n = 0;
     return left == 0;

@@ -46,6 +46,8 @@ struct limits {
 void *memory_main(void *limits);
 void *cpu_main(void *limits);
 void limits_processes_report(const struct supervisor *sup, struct limits_report *ret);
+/* Signals one member: never a stranger that got its number. 0, or -ESRCH. */
+int limits_signal(pid_t pid, pid_t anchor, int sig);
 /* Kills one member for good and sees to it that its memory is freed now. 0, or -ESRCH when the number
  * is no member's. */
 int limits_kill(pid_t pid, pid_t anchor);
@@ -77,6 +79,7 @@ uint64_t memory_files_mapped(const struct memory_files *f, pid_t pid);
 /* ---- cpu.c's helper: holding processes without their noticing ---- */
 
 struct cpu_hold {
+    pid_t anchor;
     bool signals;        /* by stop signals, as far as they go */
     struct tree traced;  /* threads */
     struct tree stopped; /* processes that got a stop signal of ours */

@@ -64,19 +64,32 @@ static bool is_member(pid_t pid, pid_t anchor)
     return false;
 }
 
-int limits_kill(pid_t pid, pid_t anchor)
+/* Signals the process behind fd, or without one the number. Asked after the descriptor was opened: the
+ * number may be somebody else's by now. */
+static int signal_member(int fd, pid_t pid, pid_t anchor, int sig)
 {
-    _cleanup_close_ int fd = sys_pidfd_open(pid, 0);
-
-    /* Asked after the descriptor was opened: the number may be somebody else's by now. */
     if (!is_member(pid, anchor))
         return -ESRCH;
     if (fd < 0)
-        return kill(pid, SIGKILL) < 0 ? -errno : 0;
-    if (sys_pidfd_kill(fd, SIGKILL) < 0)
-        return -ESRCH;
-    (void)sys_process_mrelease(fd);
-    return 0;
+        return kill(pid, sig) < 0 ? -errno : 0;
+    return sys_pidfd_kill(fd, sig) < 0 ? -ESRCH : 0;
+}
+
+int limits_signal(pid_t pid, pid_t anchor, int sig)
+{
+    _cleanup_close_ int fd = sys_pidfd_open(pid, 0);
+
+    return signal_member(fd, pid, anchor, sig);
+}
+
+int limits_kill(pid_t pid, pid_t anchor)
+{
+    _cleanup_close_ int fd = sys_pidfd_open(pid, 0);
+    int r = signal_member(fd, pid, anchor, SIGKILL);
+
+    if (r == 0 && fd >= 0)
+        (void)sys_process_mrelease(fd);
+    return r;
 }
 
 const char *limits_name(enum limit_kind kind)
