@@ -15,25 +15,6 @@
 
 #include "sys/uapi.h"
 
-/* struct statx of the kernel under our own name: older C libraries lack stx_mnt_id. */
-struct fs_statx {
-    uint32_t mask, blksize;
-    uint64_t attributes;
-    uint32_t nlink, uid, gid;
-    uint16_t mode, pad0;
-    uint64_t ino, size, blocks, attributes_mask;
-    struct {
-        int64_t sec;
-        uint32_t nsec;
-        int32_t pad;
-    } time[4];
-    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
-    uint64_t mnt_id; /* 5.8 */
-    uint64_t spare[13];
-};
-_Static_assert(sizeof(struct fs_statx) == SYS_STATX_SIZE, "struct statx");
-_Static_assert(offsetof(struct fs_statx, mnt_id) == 144, "stx_mnt_id");
-
 /* STATX_TYPE INO BLOCKS */
 #define USAGE_MASK (0x1u | 0x100u | 0x400u)
 /* STATX_TYPE MODE NLINK UID INO, and STATX_MNT_ID of 5.8 */
@@ -113,6 +94,11 @@ int sys_chmod_fd(int fd, mode_t mode)
 int sys_access_fd(int fd, int mode, int at_flags)
 {
     return (int)raw_call4(SYS_faccessat2, fd, "", mode, at_flags | AT_EMPTY_PATH);
+}
+
+int sys_statx_at(int dirfd, const char *path, int flags, unsigned mask, struct fs_statx *ret)
+{
+    return (int)raw_call5(SYS_statx, dirfd, path, flags, mask, ret);
 }
 
 int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -50,6 +51,25 @@ int sys_open_path(int dirfd, const char *path, int flags);
 int sys_chmod_fd(int fd, mode_t mode);
 int sys_access_fd(int fd, int mode, int at_flags);
 #define SYS_STATX_SIZE 256
+/* struct statx of the kernel under our own name: older C libraries lack stx_mnt_id. */
+struct fs_statx {
+    uint32_t mask, blksize;
+    uint64_t attributes;
+    uint32_t nlink, uid, gid;
+    uint16_t mode, pad0;
+    uint64_t ino, size, blocks, attributes_mask;
+    struct {
+        int64_t sec;
+        uint32_t nsec;
+        int32_t pad;
+    } time[4];
+    uint32_t rdev_major, rdev_minor, dev_major, dev_minor;
+    uint64_t mnt_id; /* 5.8 */
+    uint64_t spare[13];
+};
+_Static_assert(sizeof(struct fs_statx) == SYS_STATX_SIZE, "struct statx");
+_Static_assert(offsetof(struct fs_statx, mnt_id) == 144, "stx_mnt_id");
+int sys_statx_at(int dirfd, const char *path, int flags, unsigned mask, struct fs_statx *ret);
 int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf);
 #define SYS_STATFS_SIZE 120 /* struct statfs of the 64-bit machines */
 int sys_statfs_fd(int fd, void *buf);

@@ -1,0 +1,381 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The steps of a commit, done on lower. Each looks first whether it has been done already, so the whole
+ * list can be repeated after any interruption. Every step works on (directory descriptor, one name);
+ * directories are reached beneath lower's root without following a link. One thread.
+ */
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <stdio.h>
+
+#include "fs/cow/internal.h"
+#include "fs/resolve.h"
+
+#include "fs/cow/fault.h"
+
+struct apply {
+    struct cow_plan *p;
+    struct cow_report *report;
+    int limbo_fd;
+    char dir[PATH_MAX]; /* lower's directory that is open */
+    int dir_fd;
+};
+
+#define BENEATH (RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV)
+
+/* ---- the limbo ---- */
+
+static void limbo_name(const struct cow_layer *l, char name[40])
+{
+    snprintf(name, 40, ".sandlock-%s", l->id);
+}
+
+int cow_limbo_open(struct cow_layer *l, bool make)
+{
+    int in_fd = l->same_fs ? l->storage_fd : l->lower_fd, fd;
+    char name[40] = "limbo";
+
+    if (!l->same_fs)
+        limbo_name(l, name);
+    if (make && mkdirat(in_fd, name, 0700) < 0 && errno != EEXIST)
+        return -errno;
+    fd = openat(in_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The root's times stay. */
+int cow_limbo_remove(struct cow_layer *l)
+{
+    struct cow_attr a;
+    char name[40];
+    int e;
+
+    if (l->same_fs)
+        return 0; /* goes with the layer */
+    limbo_name(l, name);
+    if (cow_attr_at(l->lower_fd, name, &a) == -ENOENT)
+        return 0;
+    e = cow_attr_fd(l->lower_fd, &a);
+    if (e == 0)
+        e = cow_remove_tree(l->lower_fd, name);
+    return e < 0 ? e : cow_set_times(l->lower_fd, &a);
+}
+
+/* ---- paths ---- */
+
+/* The directory that holds the path, and the last component. Borrowed descriptor or -errno. */
+static int base_fd(struct apply *a, char base)
+{
+    switch (base) {
+    case 'S': return a->p->l->storage_fd;
+    case 'X': return a->limbo_fd;
+    default: return a->p->l->lower_fd;
+    }
+}
+
+static int dup_fd(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    return copy < 0 ? -errno : copy;
+}
+
+static int open_parent(struct apply *a, char base, const char *path, const char **ret_name)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    char dir[PATH_MAX];
+    int fd;
+
+    *ret_name = slash ? slash + 1 : path;
+    if (!n)
+        return dup_fd(base_fd(a, base));
+    if (n >= sizeof(dir))
+        return -ENAMETOOLONG;
+    memcpy(dir, path, n);
+    dir[n] = '\0';
+    if (base == 'L' && a->dir_fd >= 0 && strcmp(a->dir, dir) == 0)
+        return dup_fd(a->dir_fd);
+    fd = sys_openat2(base_fd(a, base), dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH);
+    if (fd >= 0 && base == 'L') {
+        if (a->dir_fd >= 0)
+            util_close(a->dir_fd);
+        a->dir_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        strcpy(a->dir, dir);
+    }
+    return fd;
+}
+
+/* Renames of directories make what is remembered about paths wrong. */
+static void forget_dir(struct apply *a)
+{
+    if (a->dir_fd >= 0)
+        a->dir_fd = util_close(a->dir_fd);
+}
+
+struct place {
+    int fd;
+    const char *name;
+};
+static void place_fini(struct place *p)
+{
+    if (p->fd >= 0)
+        util_close(p->fd);
+}
+#define _cleanup_place_ _cleanup_(place_fini)
+
+static int place_open(struct apply *a, char base, const char *path, struct place *ret)
+{
+    ret->fd = open_parent(a, base, path, &ret->name);
+    return ret->fd < 0 ? ret->fd : 0;
+}
+
+/* 1 when the object there is the one that is meant, 0 when not or nothing, or -errno. */
+static int is_there(const struct place *at, const struct cow_attr *meant)
+{
+    struct cow_attr now;
+    int e = cow_attr_at(at->fd, at->name, &now);
+
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    return cow_attr_same(meant, &now);
+}
+
+/* ---- steps ---- */
+
+/* Out of lower into the limbo: by a second link, or by a rename. */
+static int step_leave(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place from = {-1, NULL};
+    struct cow_attr in_limbo;
+    int e = cow_attr_at(a->limbo_fd, s->path, &in_limbo);
+
+    if (e != -ENOENT)
+        return e; /* done */
+    e = place_open(a, 'L', s->source, &from);
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    e = is_there(&from, &s->attr);
+    if (e <= 0)
+        return e;
+    /* A file of somebody else may not be linked (fs.protected_hardlinks), but moved. */
+    if (s->op == STEP_KEEP && linkat(from.fd, from.name, a->limbo_fd, s->path, 0) == 0)
+        return 0;
+    if (s->op == STEP_KEEP && errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
+        return -errno;
+    forget_dir(a);
+    return sys_renameat2(from.fd, from.name, a->limbo_fd, s->path, 0);
+}
+
+static int step_mkdir(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place at = {-1, NULL};
+    int e = place_open(a, 'L', s->path, &at);
+
+    if (e < 0)
+        return e;
+    return mkdirat(at.fd, at.name, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+static int set_owner(struct apply *a, const struct place *at, const struct cow_step *s)
+{
+    if (s->has_owner && fchownat(at->fd, at->name, s->uid, s->gid, AT_SYMLINK_NOFOLLOW) < 0) {
+        if (errno != EPERM)
+            return -errno;
+        buf_addf(&a->report->notes, "%s: the owner could not be set to %u:%u\n", s->path, s->uid,
+                 s->gid);
+    }
+    return 0;
+}
+
+static int place_link(struct apply *a, const struct place *from, const struct place *to)
+{
+    struct cow_attr source, there;
+    int e = cow_attr_at(from->fd, from->name, &source);
+
+    if (e < 0)
+        return e;
+    if (linkat(from->fd, from->name, to->fd, to->name, 0) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return -errno;
+    e = cow_attr_at(to->fd, to->name, &there);
+    if (e < 0 || cow_attr_same(&source, &there))
+        return e; /* done; and a rename onto another link of itself would do nothing */
+    e = cow_remove_tree(a->limbo_fd, "p");
+    if (e == 0 && linkat(from->fd, from->name, a->limbo_fd, "p", 0) < 0)
+        e = -errno;
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to->fd, to->name, 0);
+}
+
+static int step_place(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
+    struct cow_attr source, there;
+    int e = place_open(a, 'L', s->path, &to);
+
+    if (e < 0)
+        return e;
+    e = place_open(a, s->base, s->source, &from);
+    if (e == 0)
+        e = cow_attr_at(from.fd, from.name, &source);
+    if (e == -ENOENT) /* taken already? */
+        return cow_attr_at(to.fd, to.name, &there);
+    if (e == 0 && s->op == STEP_PLACE) {
+        e = place_link(a, &from, &to);
+    } else if (e == 0) {
+        if (S_ISDIR(source.mode))
+            forget_dir(a);
+        e = sys_renameat2(from.fd, from.name, to.fd, to.name,
+                          S_ISDIR(source.mode) ? RENAME_NOREPLACE : 0);
+    }
+    return e < 0 ? e : set_owner(a, &to, s);
+}
+
+static int step_remove(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place at = {-1, NULL};
+    int e = place_open(a, 'L', s->path, &at);
+
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    e = is_there(&at, &s->attr);
+    if (e <= 0)
+        return e;
+    if (S_ISDIR(s->attr.mode)) {
+        forget_dir(a);
+        return cow_remove_tree(at.fd, at.name);
+    }
+    return unlinkat(at.fd, at.name, 0) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int open_object(struct apply *a, const char *path)
+{
+    _cleanup_place_ struct place at = {-1, NULL};
+    int e;
+
+    if (!*path)
+        return dup_fd(a->p->l->lower_fd);
+    e = place_open(a, 'L', path, &at);
+    return e < 0 ? e : sys_open_path(at.fd, at.name, O_NOFOLLOW);
+}
+
+static int step_attrs(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
+    _cleanup_close_ int from_fd = -1, to_fd = open_object(a, s->path);
+    struct cow_attr attr = s->attr;
+    bool owner;
+    int e;
+
+    if (to_fd < 0)
+        return to_fd;
+    if (s->op == STEP_TIMES)
+        return cow_set_times(to_fd, &attr);
+    e = place_open(a, s->base, s->source, &from);
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    from_fd = sys_open_path(from.fd, from.name, O_NOFOLLOW);
+    if (from_fd < 0) /* the storage goes only when everything is done */
+        return from_fd == -ENOENT ? 0 : from_fd;
+    if (s->has_owner) {
+        attr.uid = s->uid;
+        attr.gid = s->gid;
+    }
+    e = cow_copy_attrs(from_fd, &attr, to_fd, &owner);
+    if (e == 0 && !owner)
+        buf_addf(&a->report->notes, "%s: the owner could not be set to %u:%u\n", s->path, attr.uid,
+                 attr.gid);
+    return e;
+}
+
+static int step_once(struct apply *a, const struct cow_step *s)
+{
+    switch (s->op) {
+    case STEP_KEEP:
+        if (s->base == 'S')
+            return 0; /* copied before */
+        /* fall through */
+    case STEP_OUT:
+    case STEP_ASIDE: return step_leave(a, s);
+    case STEP_MKDIR: return step_mkdir(a, s);
+    case STEP_PLACE:
+    case STEP_TAKE: return step_place(a, s);
+    case STEP_REMOVE: return step_remove(a, s);
+    case STEP_ATTRS:
+    case STEP_TIMES: return step_attrs(a, s);
+    }
+    return -EBADMSG;
+}
+
+/* A directory that was closed when the run began and opened by it: its mode comes at the end. */
+static int open_up(struct apply *a, char base, const char *path)
+{
+    const char *name;
+    struct cow_attr attr;
+    int fd = open_parent(a, base, path, &name), e;
+
+    if (fd < 0)
+        return fd;
+    e = cow_attr_fd(fd, &attr);
+    if (e == 0)
+        e = sys_chmod_fd(fd, (attr.mode & 07777) | 0700);
+    util_close(fd);
+    return e;
+}
+
+static int step_do(struct apply *a, const struct cow_step *s)
+{
+    int e = step_once(a, s);
+
+    if (e != -EACCES || s->op == STEP_ATTRS || s->op == STEP_TIMES)
+        return e;
+    if (s->source)
+        open_up(a, s->base, s->source);
+    if (s->op != STEP_KEEP && s->op != STEP_OUT && s->op != STEP_ASIDE)
+        open_up(a, 'L', s->path);
+    return step_once(a, s);
+}
+
+int cow_apply(struct cow_plan *p, struct cow_report *report)
+{
+    struct apply a = {.p = p, .report = report, .dir_fd = -1};
+    int e = 0;
+
+    a.limbo_fd = cow_limbo_open(p->l, true);
+    if (a.limbo_fd < 0)
+        return a.limbo_fd;
+    for (size_t i = 0; i < p->n && e == 0; i++) {
+        e = step_do(&a, &p->v[i]);
+        if (e < 0)
+            buf_addf(&report->notes, "%s: step %zu failed: %s\n", p->v[i].path, i, error_text(e));
+        if (report->progress)
+            report->progress(report->progress_arg, "committing", i + 1, p->n);
+    }
+    forget_dir(&a);
+    util_close(a.limbo_fd);
+    return e;
+}
+
+int cow_stage_bodies(struct cow_plan *p)
+{
+    int limbo_fd = cow_limbo_open(p->l, true), e = 0;
+
+    if (limbo_fd < 0)
+        return limbo_fd;
+    for (size_t i = 0; i < p->n && e == 0; i++) {
+        const struct cow_step *s = &p->v[i];
+        struct apply a = {.p = p, .limbo_fd = limbo_fd, .dir_fd = -1};
+        _cleanup_place_ struct place from = {-1, NULL};
+
+        if (s->op != STEP_KEEP || s->base != 'S')
+            continue;
+        e = place_open(&a, 'S', s->source, &from);
+        if (e == 0)
+            e = cow_copy_tree_entry(from.fd, from.name, limbo_fd, s->path);
+        if (p->report->progress)
+            p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
+    }
+    util_close(limbo_fd);
+    return e;
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Copies of content and attributes (BD-5): reflink, else copy_file_range, else read and write; holes
+ * stay holes. Bounded memory. The files are lower's: they may shrink or grow meanwhile.
+ */
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/xattr.h>
+
+#include "fs/cow/internal.h"
+#include "fs/resolve.h"
+
+#include "fs/cow/fault.h"
+
+#define COPY_CHUNK (256u << 10)
+#define XATTR_ROOM (64u << 10) /* XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel */
+
+static int copy_slow(int from_fd, int to_fd, off_t at, off_t end)
+{
+    _cleanup_free_ char *chunk = malloc(COPY_CHUNK);
+
+    if (!chunk)
+        return -ENOMEM;
+    while (at < end) {
+        ssize_t n = pread(from_fd, chunk, MIN((size_t)(end - at), (size_t)COPY_CHUNK), at);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n < 0 ? -errno : 0;
+        for (ssize_t done = 0; done < n;) {
+            ssize_t w = pwrite(to_fd, chunk + done, (size_t)(n - done), at + done);
+
+            if (w < 0 && errno == EINTR)
+                continue;
+            if (w < 0)
+                return -errno;
+            done += w;
+        }
+        at += n;
+    }
+    return 0;
+}
+
+static bool copy_is_unsupported(int e)
+{
+    /* EXDEV before 5.19 and between some file systems; EINVAL and EBADF for odd ones. */
+    return e == EXDEV || e == EOPNOTSUPP || e == EINVAL || e == ENOSYS || e == EBADF ||
+           e == EPERM || e == ETXTBSY;
+}
+
+static int copy_range(int from_fd, int to_fd, off_t at, off_t end)
+{
+    off_t in = at, out = at;
+
+    while (in < end) {
+        ssize_t n = copy_file_range(from_fd, &in, to_fd, &out, (size_t)(end - in), 0);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && copy_is_unsupported(errno))
+            return copy_slow(from_fd, to_fd, in, end);
+        if (n < 0)
+            return -errno;
+        if (n == 0) /* shrunk; or procfs and the like, which say 0 for what can be read */
+            return copy_slow(from_fd, to_fd, in, end);
+    }
+    return 0;
+}
+
+int cow_copy_data(int from_fd, int to_fd, uint64_t size)
+{
+    off_t at = 0, end = (off_t)size, data, hole;
+    int e = 0;
+
+    if (size == 0)
+        return ftruncate(to_fd, 0) < 0 ? -errno : 0;
+    if (ioctl(to_fd, FICLONE, from_fd) == 0)
+        return 0;
+    while (at < end && e == 0) {
+        data = lseek(from_fd, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break; /* nothing but a hole is left */
+        if (data < 0) {
+            e = copy_range(from_fd, to_fd, at, end);
+            break;
+        }
+        hole = lseek(from_fd, data, SEEK_HOLE);
+        if (hole < 0 || hole > end)
+            hole = end;
+        if (data < end)
+            e = copy_range(from_fd, to_fd, data, hole);
+        at = hole;
+    }
+    if (e == 0 && ftruncate(to_fd, end) < 0)
+        e = -errno;
+    return e;
+}
+
+/* ---- attributes ---- */
+
+/* Names of all attributes; the caller frees. Length or -errno; 0 where there are none. */
+static ssize_t xattr_names(const char *path, char **ret)
+{
+    char *list = malloc(XATTR_ROOM);
+    ssize_t n;
+
+    if (!list)
+        return -ENOMEM;
+    n = listxattr(path, list, XATTR_ROOM);
+    if (n <= 0) {
+        free(list);
+        return n < 0 && errno != EOPNOTSUPP ? -errno : 0;
+    }
+    *ret = list;
+    return n;
+}
+
+/* What the kernel or a security module keeps for itself may fail to follow (CW-06). */
+static bool xattr_must_follow(const char *name)
+{
+    return strncmp(name, "user.", 5) == 0 || strncmp(name, "system.posix_acl", 16) == 0;
+}
+
+static int copy_xattrs(const char *from, const char *to)
+{
+    _cleanup_free_ char *names = NULL, *value = NULL;
+    ssize_t n = xattr_names(from, &names);
+
+    if (n <= 0)
+        return (int)n;
+    value = malloc(XATTR_ROOM);
+    if (!value)
+        return -ENOMEM;
+    for (const char *name = names; name < names + n; name += strlen(name) + 1) {
+        ssize_t size = getxattr(from, name, value, XATTR_ROOM);
+
+        if (size >= 0 && setxattr(to, name, value, (size_t)size, 0) == 0)
+            continue;
+        if (xattr_must_follow(name) && errno != ENODATA)
+            return -errno;
+    }
+    return 0;
+}
+
+/* Those of `to` that `from` has not. */
+static int drop_xattrs(const char *from, const char *to)
+{
+    _cleanup_free_ char *names = NULL;
+    ssize_t n = xattr_names(to, &names);
+
+    if (n <= 0)
+        return (int)n;
+    for (const char *name = names; name < names + n; name += strlen(name) + 1) {
+        if (getxattr(from, name, NULL, 0) < 0 && errno == ENODATA && removexattr(to, name) < 0 &&
+            xattr_must_follow(name))
+            return -errno;
+    }
+    return 0;
+}
+
+int cow_set_times(int fd, const struct cow_attr *a)
+{
+    struct timespec t[2] = {cow_time(a->atime), cow_time(a->mtime)};
+    char path[FD_PATH_MAX];
+
+    fd_path(fd, path);
+    return utimensat(AT_FDCWD, path, t, 0) < 0 ? -errno : 0;
+}
+
+int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool *ret_owner)
+{
+    char from[FD_PATH_MAX], to[FD_PATH_MAX];
+    struct cow_attr now;
+    int e = cow_attr_fd(to_fd, &now);
+
+    if (e < 0)
+        return e;
+    fd_path(from_fd, from);
+    fd_path(to_fd, to);
+    *ret_owner = true;
+    if ((a->uid != now.uid || a->gid != now.gid) &&
+        fchownat(to_fd, "", a->uid, a->gid, AT_EMPTY_PATH) < 0) {
+        if (errno != EPERM)
+            return -errno;
+        *ret_owner = false;
+    }
+    if (!S_ISLNK(a->mode)) {
+        e = copy_xattrs(from, to);
+        if (e == 0)
+            e = drop_xattrs(from, to);
+        /* chown clears set-id bits; the ACL's mask is the group's. */
+        if (e == 0)
+            e = sys_chmod_fd(to_fd, a->mode & 07777);
+        if (e < 0)
+            return e;
+    }
+    return cow_set_times(to_fd, a);
+}
+
+bool cow_xattrs_same(int a_fd, int b_fd)
+{
+    char a[FD_PATH_MAX], b[FD_PATH_MAX];
+    _cleanup_free_ char *names = NULL, *other = NULL, *va = NULL, *vb = NULL;
+    ssize_t n, m;
+
+    fd_path(a_fd, a);
+    fd_path(b_fd, b);
+    n = xattr_names(a, &names);
+    m = xattr_names(b, &other);
+    if (n != m)
+        return false;
+    if (n <= 0)
+        return n == 0;
+    va = malloc(XATTR_ROOM);
+    vb = malloc(XATTR_ROOM);
+    if (!va || !vb)
+        return false;
+    for (const char *name = names; name < names + n; name += strlen(name) + 1) {
+        ssize_t i = getxattr(a, name, va, XATTR_ROOM), j = getxattr(b, name, vb, XATTR_ROOM);
+
+        if (i != j || (i > 0 && memcmp(va, vb, (size_t)i) != 0))
+            return false;
+    }
+    return true;
+}
+
+int cow_same_content(int a_fd, int b_fd)
+{
+    _cleanup_free_ char *a = malloc(2 * (size_t)COPY_CHUNK);
+    struct cow_attr at, bt;
+    off_t pos = 0;
+    int e = cow_attr_fd(a_fd, &at);
+
+    if (e == 0)
+        e = cow_attr_fd(b_fd, &bt);
+    if (e < 0 || !a)
+        return e < 0 ? e : -ENOMEM;
+    if (at.size != bt.size)
+        return 0;
+    for (;;) {
+        ssize_t n = pread(a_fd, a, COPY_CHUNK, pos), m;
+
+        if (n <= 0)
+            return n < 0 ? -errno : 1;
+        m = pread(b_fd, a + COPY_CHUNK, (size_t)n, pos);
+        if (m != n || memcmp(a, a + COPY_CHUNK, (size_t)n) != 0)
+            return m < 0 ? -errno : 0;
+        pos += n;
+    }
+}

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Parts of the copy-on-write layer that its files share; the model is explained in layer.h.
+ *
+ * Locks, in this order: moves (renames of directories), dirs[] (a directory's names, by its `ino`),
+ * a node's latch (its copy is being made), lock (maps; a leaf, never held over a call that waits),
+ * log (the index file; a leaf).
+ */
+#pragma once
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "fs/cow/layer.h"
+
+/* ---- attributes ---- */
+
+struct cow_attr {
+    uint64_t dev, ino, mnt, size, blocks;
+    int64_t atime, mtime, ctime, btime; /* ns; btime 0 where the file system has none */
+    uint32_t mode, nlink, uid, gid, blksize;
+    uint64_t rdev;
+};
+int cow_attr_at(int dir_fd, const char *name, struct cow_attr *ret);
+int cow_attr_fd(int fd, struct cow_attr *ret);
+/* The same object, not one that got its number later. */
+bool cow_attr_same(const struct cow_attr *a, const struct cow_attr *b);
+/* The same object with the same content and attributes, as far as lower's clock tells. */
+bool cow_attr_unchanged(const struct cow_attr *then, const struct cow_attr *now);
+struct sys_ident cow_attr_ident(const struct cow_attr *a);
+struct timespec cow_time(int64_t ns);
+
+/* ---- maps ---- */
+
+struct cow_map {
+    struct cow_slot {
+        uint64_t key; /* never 0 */
+        void *value;
+    } * slots;
+    size_t n, room;
+};
+void *cow_map_get(const struct cow_map *m, uint64_t key);
+int cow_map_put(struct cow_map *m, uint64_t key, void *value); /* value NULL: forget */
+int cow_map_reserve(struct cow_map *m);                        /* the next put cannot fail */
+void cow_map_fini(struct cow_map *m);
+
+enum {
+    NAME_UPPER = 1u << 0,
+    NAME_WHITEOUT = 1u << 1,
+};
+struct cow_name {
+    struct cow_name *next;
+    struct cow_node *dir;
+    uint32_t hash, flags;
+    struct cow_attr hidden; /* NAME_WHITEOUT: what lower has there */
+    char name[];
+};
+
+struct cow_node {
+    uint32_t id;
+    bool staged;    /* the object exists and its record is written */
+    bool light;     /* a file whose bytes are still lower's */
+    bool moved;     /* a directory whose object has a name in an upper directory; fd is held */
+    bool dead;      /* no name leads to it any more */
+    bool has_names; /* a directory: something in it changed */
+    bool attrs;     /* its attributes were changed on purpose */
+    bool has_owner; /* the owner to show is here, not in the object */
+    uid_t uid;
+    gid_t gid;
+    uint64_t upper_ino;
+    struct cow_attr origin; /* lower's self when it was staged */
+    char *path;             /* in lower, relative to its root; "" is the root */
+    int fd;                 /* moved: O_PATH */
+    pthread_mutex_t latch;
+    struct cow_node *next_all;
+    char *final; /* commit: the path in the new tree, NULL when there is none */
+};
+
+/* A file of the layer that may be written through a descriptor we cannot see. */
+struct cow_open {
+    struct cow_open *next;
+    int fd; /* O_PATH */
+    uint64_t ino;
+    int64_t counted; /* bytes */
+    unsigned still;  /* samples without a change */
+};
+
+#define COW_DIR_LOCKS 64
+struct cow_layer {
+    int lower_fd, storage_fd /* of this layer */, parent_fd /* holds storage */, objects_fd,
+        index_fd, lock_fd;
+    off_t index_room;                       /* allocated up to there */
+    struct cow_attr lower, storage, holder; /* holder: the directory of all layers */
+    char id[17];
+    char *storage_path, *lower_path, *command, *reason;
+    uint64_t created;
+    int commit_wait_ms;
+    bool kept, loaded, header_only;
+    _Atomic bool broken; /* the index misses something that happened: never to be committed */
+    bool same_fs;        /* storage and lower: objects can be linked and renamed into lower */
+
+    pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log;
+    pthread_rwlock_t lock;
+    struct cow_map by_lower, by_upper, beneath, gone;
+    struct cow_node *all;
+    uint32_t next_id;
+    struct cow_name **names;
+    size_t n_names, names_room;
+    _Atomic bool any, any_placed;
+
+    uint64_t max_bytes;
+    _Atomic int64_t used;
+    pthread_mutex_t quota;
+    struct cow_map open; /* upper inode -> struct cow_open */
+    struct cow_open *opens;
+    size_t n_opens;
+};
+
+/* ---- index.c: memory ---- */
+struct cow_node *cow_node_by_lower(struct cow_layer *l, const struct cow_attr *a);
+struct cow_node *cow_node_by_upper(struct cow_layer *l, uint64_t dev, uint64_t ino);
+/* Made, or found: for this lower object. */
+int cow_node_get(struct cow_layer *l, const struct cow_attr *a, const char *path,
+                 struct cow_node **ret);
+int cow_node_staged(struct cow_layer *l, struct cow_node *n, uint64_t upper_ino);
+void cow_node_dead(struct cow_layer *l, struct cow_node *n);
+uint32_t cow_name_flags(struct cow_layer *l, struct cow_node *dir, const char *name);
+/* hidden may be NULL for NAME_UPPER. */
+int cow_name_add(struct cow_layer *l, struct cow_node *dir, const char *name, uint32_t flag,
+                 const struct cow_attr *hidden);
+/* Memory for a name, so that adding it cannot fail. */
+int cow_name_prepare(struct cow_layer *l, struct cow_node *dir, const char *name);
+void cow_name_del(struct cow_layer *l, struct cow_node *dir, const char *name, uint32_t flag);
+/* When nobody changes anything any more. */
+const struct cow_attr *cow_name_hidden(struct cow_layer *l, const struct cow_node *dir,
+                                       const char *name);
+int cow_names_each(struct cow_layer *l, int (*each)(const struct cow_name *n, void *arg),
+                   void *arg);
+int cow_beneath_add(struct cow_layer *l, uint64_t ino, bool *ret_new);
+bool cow_beneath_has(struct cow_layer *l, uint64_t ino);
+uint32_t cow_gone(struct cow_layer *l, uint64_t ino);
+void cow_index_fini(struct cow_layer *l);
+
+/* ---- record.c: the index file ---- */
+enum cow_record {
+    REC_HEADER = 1,
+    REC_NODE,
+    REC_FULL,
+    REC_WHITEOUT,
+    REC_UNWHITE,
+    REC_OWNER,
+    REC_KEPT,
+    REC_STEP, /* journal */
+    REC_END,
+};
+void cow_put_u32(struct buf *b, uint32_t v);
+void cow_put_u64(struct buf *b, uint64_t v);
+void cow_put_attr(struct buf *b, const struct cow_attr *a);
+void cow_put_str(struct buf *b, const char *s);
+struct cow_get {
+    const char *p, *end;
+    bool bad;
+};
+uint32_t cow_get_u32(struct cow_get *g);
+uint64_t cow_get_u64(struct cow_get *g);
+void cow_get_attr(struct cow_get *g, struct cow_attr *ret);
+const char *cow_get_str(struct cow_get *g); /* never NULL */
+void cow_frame(struct buf *out, enum cow_record type, const struct buf *payload);
+int cow_write_all(int fd, const void *data, size_t n);
+/* Calls each for every record: a torn last one is dropped, another damage is -EBADMSG. */
+int cow_read_records(int fd, int (*each)(enum cow_record type, struct cow_get *g, void *arg),
+                     void *arg);
+int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload);
+/* Room for what must be written after something that cannot be undone. */
+int cow_log_reserve(struct cow_layer *l);
+int cow_log_header(struct cow_layer *l);
+int cow_log_node(struct cow_layer *l, const struct cow_node *n);
+int cow_load(struct cow_layer *l);
+
+/* ---- copy.c ---- */
+int cow_copy_data(int from_fd, int to_fd, uint64_t size);
+/* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. */
+int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool *ret_owner);
+int cow_set_times(int fd, const struct cow_attr *a);
+bool cow_xattrs_same(int a_fd, int b_fd);
+
+/* ---- stage.c ---- */
+/* "a/b" of an object of lower: the directory's path, plus name unless NULL. */
+int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[PATH_MAX]);
+int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
+bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
+int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags);
+/* Makes the object of what lower_fd (O_PATH) is. Light for files. */
+int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, const char *path,
+              struct cow_node **ret);
+/* The bytes too, unless they will be cut off anyway. */
+int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate);
+int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                   struct cow_node **ret);
+/* The same by an open object of lower: -EXDEV when it is none. */
+int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
+bool cow_fd_is_ours(struct cow_layer *l, int fd);
+int cow_pos_update(struct cow_layer *l, struct cow_pos *p);
+int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struct cow_pos *ret);
+int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
+int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name);
+void cow_unwhite(struct cow_layer *l, struct cow_pos *dir, const char *name);
+int cow_touch(struct cow_pos *dir);
+void cow_maybe_dead(struct cow_layer *l, struct cow_node *n);
+/* Several directories' locks, each once and in one order. */
+struct cow_locks {
+    pthread_mutex_t *v[4];
+    size_t n;
+};
+void cow_locks_add(struct cow_locks *k, pthread_mutex_t *m);
+void cow_locks_take(const struct cow_locks *k);
+void cow_locks_drop(const struct cow_locks *k);
+pthread_mutex_t *cow_dir_lock(struct cow_layer *l, const struct cow_pos *p);
+
+/* ---- quota.c ---- */
+/* A name of the layer goes: what it and, with the last one, its blocks were counted for. */
+void cow_quota_forget(struct cow_layer *l, const struct cow_attr *a);
+void cow_quota_fini(struct cow_layer *l);
+
+/* ---- names.c ---- */
+int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);
+int cow_bury(struct cow_layer *l, struct cow_pos *gone);
+
+/* ---- list.c ---- */
+/* Names of one directory without dots: a non-zero result of each ends it and is returned. */
+int cow_each_name(int dir_fd,
+                  int (*each)(const char *name, unsigned char type, uint64_t ino, void *arg),
+                  void *arg);
+/* 0, -ENOTEMPTY */
+int cow_is_empty(struct cow_layer *l, struct cow_pos *dir);
+
+/* ---- tree.c ---- */
+int cow_remove_tree(int dir_fd, const char *name); /* 0 when there is none */
+int cow_remove_layer(struct cow_layer *l);
+int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *to);
+
+/* The number under which an object of the upper side shows. */
+uint64_t cow_show_ino(const struct cow_layer *l, uint64_t upper_ino);
+
+/* ---- final.c: what the tree shall be ---- */
+enum cow_item_kind {
+    ITEM_UPPER,   /* a name in an upper directory */
+    ITEM_CHANGED, /* something of lower at its own name, with an object */
+    ITEM_GONE,    /* a name of lower with a whiteout and nothing in its place */
+};
+struct cow_item {
+    enum cow_item_kind kind;
+    const char *path;              /* in the new tree, relative to the work directory; "" is it */
+    const char *source;            /* of the object, relative to the layer's directory */
+    const struct cow_attr *attr;   /* of the object */
+    struct cow_node *node;         /* NULL: new */
+    bool renamed;                  /* UPPER: from node->path; GONE: it is told at another name */
+    const struct cow_attr *hidden; /* what lower has there: replaced, or gone */
+    const char *lower;             /* CHANGED, GONE: its path in lower */
+    int dir_fd;                    /* UPPER: where the name is */
+    const char *name;
+};
+/* In no order. A positive result for a new directory: do not go into it. Sets every node's `final`. */
+int cow_each_item(struct cow_layer *l, int (*each)(const struct cow_item *i, void *arg), void *arg);
+
+/* ---- plan.c: steps from the old tree to the new one ---- */
+enum cow_op {
+    STEP_KEEP = 1, /* link a renamed file of lower into the limbo */
+    STEP_OUT,      /* move a renamed directory of lower into the limbo */
+    STEP_ASIDE,    /* what is in the way */
+    STEP_MKDIR,
+    STEP_PLACE, /* a file: link and rename over */
+    STEP_TAKE,  /* rename into place: a file's last name, a directory */
+    STEP_REMOVE,
+    STEP_ATTRS, /* from source to path */
+    STEP_TIMES, /* as they were */
+};
+struct cow_step {
+    enum cow_op op;
+    char base;            /* of source: 'S' the layer's directory, 'L' lower, 'X' the limbo */
+    char *source;         /* may be NULL */
+    char *path;           /* in lower, or in the limbo for KEEP, OUT, ASIDE (where they put it) */
+    struct cow_attr attr; /* which object is meant, and TIMES */
+    bool has_owner;
+    uid_t uid;
+    gid_t gid;
+    size_t seq;
+};
+struct cow_plan {
+    struct cow_layer *l;
+    struct cow_step *v;
+    size_t n, room;
+    size_t n_copies;
+    struct cow_map copies; /* upper inode -> name in the limbo + 1 */
+    struct cow_report *report;
+};
+int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_plan *ret);
+void cow_plan_fini(struct cow_plan *p);
+struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
+                              const char *path);
+/* 1 when the bytes are the same, 0 when not, or -errno. */
+int cow_same_content(int a_fd, int b_fd);
+bool cow_node_unchanged(struct cow_layer *l, struct cow_node *n, const struct cow_attr *now);
+
+/* ---- layer.c ---- */
+int cow_open_header(int storage_fd, const char *id, struct cow_layer **ret);
+
+/* ---- conflict.c ---- */
+int cow_conflicts(struct cow_layer *l, struct cow_report *report);
+
+/* ---- journal.c, apply.c ---- */
+int cow_journal_write(struct cow_plan *p, const char *coordinator, struct cow_layer *const *layers,
+                      size_t n_layers);
+struct cow_journal {
+    struct cow_plan plan;
+    char *coordinator;
+    char *participants; /* storage paths, each ended by NUL, then an empty one */
+    size_t participants_len;
+    struct cow_attr root; /* lower's root before anything happened */
+};
+int cow_journal_read(struct cow_layer *l, struct cow_journal *ret);
+void cow_journal_fini(struct cow_journal *j);
+/* Bodies into the limbo, where storage and lower are different file systems. */
+int cow_stage_bodies(struct cow_plan *p);
+int cow_apply(struct cow_plan *p, struct cow_report *report);
+/* -1: not there. */
+int cow_limbo_open(struct cow_layer *l, bool make);
+int cow_limbo_remove(struct cow_layer *l);
+
+/* ---- commit.c ---- */
+int cow_lower_lock(struct cow_layer *l, int wait_ms);
+int cow_journal_undo(struct cow_layer *l);
+int cow_finish(struct cow_plan *p, int lower_fd, struct cow_report *report);

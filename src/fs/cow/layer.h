@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The copy-on-write layer (spec filesystem.md §4): every change below a work directory ("lower") is
+ * staged in a private storage directory, then committed, dropped or kept. A library: no seccomp, no
+ * path strings of the child. Every operation is (directory position, one name). Any thread.
+ *
+ * ---- What is on disk ----
+ * STORAGE/<id>/            0700, ours; <id> is 16 hex digits
+ *   lock                   flock while the run lives: liveness, never a pid
+ *   index                  append-only records, each with length and CRC: what lower has become
+ *   objects/<n>            the staged self of one lower inode: a file, or a directory that holds what
+ *                          is *new* in that lower directory
+ *   limbo/                 things under way during a commit
+ *   journal                the plan of a commit, complete and synced before anything happens
+ *   commit                 exists: the commit goes forward, whatever happens (see commit.c)
+ *
+ * ---- The model ----
+ * A staged change belongs to a lower *inode* (a "node"), not to a path: all hard links of a file see
+ * it, a descriptor leads to it as well as a name, and nothing above it needs a copy. A node is
+ *   - a file's copy: whole, or "light": the attributes and the size, while the bytes are still lower's
+ *     (chmod, chown, utimens, setxattr and rename of a 1 GB file copy nothing; the first open for
+ *     writing completes the copy in place), or
+ *   - a directory: its attributes, and its new names. New directories are plain directories in there.
+ * A name of lower that is gone has a whiteout record (directory node, name). A name visible in the
+ * upper directory always wins, and where lower has the name too there is a whiteout as well.
+ * Renaming something of lower "places" its object under the new name in an upper directory (a hard
+ * link for files, a rename for directories) and leaves a whiteout: no data moves, however large.
+ *
+ * Not layered: other file systems mounted below the work directory (EROFS for changes), lower paths
+ * longer than PATH_MAX (ENAMETOOLONG for changes), devices (EPERM) and sockets of lower.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+#include "sys/fs.h"
+
+struct cow_layer;
+struct cow_node; /* lives as long as its layer */
+
+/* ---- making, opening, ending ---- */
+
+struct cow_config {
+    const char *storage; /* NULL: beside the work directory, else below $XDG_STATE_HOME */
+    uint64_t max_bytes;  /* 0: no quota; allocated blocks plus COW_NAME_COST a name */
+    const char *command; /* for `recover` to show; may be NULL */
+    int commit_wait_ms;  /* for another commit on the same work directory; 0: 30 s */
+    bool
+        keep_on_conflict; /* reserved for the caller: the layer itself always survives a conflict */
+};
+#define COW_NAME_COST 4096u
+
+/* Takes no ownership of lower_fd (any descriptor of the directory). The work directory may not
+ * contain the storage, unless it hides nothing: the storage is then invisible in the merged view. */
+int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer **ret,
+               struct error *err);
+/* An existing layer that nobody holds. -EBUSY while its owner lives. */
+int cow_open_existing(int storage_fd, const char *id, struct cow_layer **ret, struct error *err);
+/* Releases memory and the lock; what is on disk stays. */
+void cow_free(struct cow_layer *l);
+
+const char *cow_id(const struct cow_layer *l);
+const char *cow_storage_path(const struct cow_layer *l); /* of this layer, for people */
+const char *cow_lower_path(const struct cow_layer *l);   /* as it was when the layer was made */
+
+/* ---- places ---- */
+
+/* A directory of the merged view. Opaque (nothing of lower shows): lower_fd == -1. Nothing staged:
+ * upper_fd == -1. Both are O_PATH. Operations bring a position up to date (another task may have
+ * staged the directory meanwhile), so a position belongs to one thread: copy shared ones. */
+struct cow_pos {
+    int lower_fd, upper_fd;
+    struct cow_node *node; /* NULL: a new directory, or an untouched one of lower */
+    uint64_t ino;          /* names the directory for locks: lower's inode, else upper's */
+    bool foreign;          /* on a file system mounted below the work directory: not layered */
+};
+#define COW_POS_INIT                   \
+    {                                  \
+        .lower_fd = -1, .upper_fd = -1 \
+    }
+void cow_pos_fini(struct cow_pos *p);
+#define _cleanup_cow_pos_ _cleanup_(cow_pos_fini)
+int cow_pos_copy(const struct cow_pos *from, struct cow_pos *ret);
+
+enum cow_where {
+    COW_NONE = 0, /* no such name */
+    COW_WHITEOUT, /* no such name; lower has it */
+    COW_LOWER,    /* lower's object, untouched */
+    COW_STAGED,   /* lower's object, changed: ret->node */
+    COW_UPPER,    /* new in the layer */
+};
+
+struct cow_entry {
+    enum cow_where where;
+    struct cow_node *node; /* COW_STAGED */
+    struct sys_ident id;   /* of the object whose attributes show: upper's when there is one */
+    bool in_upper;         /* the *name* is in the upper directory */
+};
+
+/* The work directory itself. */
+int cow_root(struct cow_layer *l, struct cow_pos *ret);
+/* 0 also when there is no such name (ret->where). Names are one component, not "." or "..". */
+int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret);
+/* -ENOENT, -ENOTDIR (also for links: following them is the walker's), -EACCES. */
+int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret);
+/* ".." of a position: -EXDEV at the top. */
+int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret);
+/* The position of an open directory, lower's or upper's. -EXDEV when it is not of this layer. */
+int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret);
+/* The staged self of an open object of lower, or the node of an object of ours; NULL: untouched. */
+struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd);
+/* O_PATH descriptor of what an entry leads to (attributes, type; for a light copy its data are not
+ * there: open with cow_open()). */
+int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name);
+
+/* BD-3, one hash lookup and no call: is this object of lower (a file, or a directory itself) staged;
+ * is something beneath this directory of lower; is anything at all. */
+bool cow_is_touched(struct cow_layer *l, const struct sys_ident *lower);
+bool cow_is_touched_beneath(struct cow_layer *l, const struct sys_ident *lower_dir);
+bool cow_is_clean(struct cow_layer *l);
+
+/* ---- looking ---- */
+
+/* statx with what the layer keeps besides: lower's inode number, device and owner, the link count of
+ * the merged view, blocks of light copies. */
+struct cow_stat {
+    struct stat st;
+    struct timespec btime;
+};
+int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_stat *ret);
+/* Of an open object (lower's or upper's), CW-21. */
+int cow_stat_fd(struct cow_layer *l, int fd, struct cow_stat *ret);
+/* Of the directory itself. */
+int cow_stat_pos(struct cow_layer *l, struct cow_pos *dir, struct cow_stat *ret);
+ssize_t cow_readlink(struct cow_layer *l, struct cow_pos *dir, const char *name, char *buf,
+                     size_t size);
+
+/* A snapshot of a directory's names, one for each open description: offsets are places in it and stay
+ * valid; reading at 0 takes a new one. Fills struct linux_dirent64. */
+struct cow_list;
+int cow_list_new(struct cow_layer *l, struct cow_pos *dir, struct cow_list **ret);
+void cow_list_free(struct cow_list *s);
+/* Bytes filled, 0 at the end, -EINVAL when not even one entry fits. *offset moves on. */
+ssize_t cow_list_read(struct cow_list *s, void *buf, size_t size, uint64_t *offset);
+
+/* ---- changing ---- */
+
+/* Opens as open(2) does, never following a final link (-ELOOP) and never blocking on data. O_CREAT
+ * without O_EXCL, O_TRUNC, O_APPEND, O_TMPFILE (name ignored) included. A descriptor that can write
+ * is always of the layer. FIFOs, sockets and devices: -ENXIO; the caller opens cow_open_path(). */
+int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags, mode_t mode);
+/* The same by an open object: /proc/self/fd/N, AT_EMPTY_PATH. */
+int cow_open_fd(struct cow_layer *l, int fd, int flags);
+
+int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
+int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
+int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, const char *name);
+int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
+             const char *name);
+/* An O_TMPFILE, or any open file of lower or the layer that still may be linked. */
+int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name);
+int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name);
+int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name);
+/* RENAME_NOREPLACE, RENAME_EXCHANGE; RENAME_WHITEOUT is -EINVAL. */
+int cow_rename(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *to,
+               const char *new, unsigned flags);
+
+/* Changes of attributes: copies what is needed (never data) and returns an O_PATH descriptor of the
+ * staged object, on which the caller acts (chmod, chown, utimensat, setxattr through
+ * /proc/self/fd/N, or fchmodat2 and the like with AT_EMPTY_PATH). `need` says which right lower must
+ * give, because the staged object is ours whatever lower's owner is. */
+enum cow_need {
+    COW_NEED_NONE = 0,
+    COW_NEED_OWNER, /* chmod, utimens with times, ACLs */
+    COW_NEED_WRITE, /* utimens to now, user.* attributes */
+};
+int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum cow_need need);
+int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need);
+int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need);
+/* A position that has its upper directory: for AF_UNIX bind on (upper_fd, name) and the like. The
+ * name must be looked up and be absent first; cow_named() tells the layer afterwards. */
+int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir);
+int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name);
+/* chown that the kernel refused: wanted owner as the layer's own, shown by cow_stat (CW-18). */
+int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid);
+
+/* ---- quota (RD-01, QT-01) ----
+ * Exact for what passes through the layer: copies and names are reserved before and given back on
+ * failure. Descriptors already handed out are the caller's: lower RLIMIT_FSIZE of the child to
+ * cow_quota_room() at the start, note each writable descriptor with cow_quota_open(), and sample:
+ * cow_quota_sample() compares blocks with what was counted, O(open writable files); while it says
+ * true refuse growth (-ENOSPC to fallocate, ftruncate, opens for writing). Overshoot is at most what
+ * the open files can be written between two samples. */
+uint64_t cow_quota_used(struct cow_layer *l);
+uint64_t cow_quota_room(struct cow_layer *l); /* UINT64_MAX without a quota */
+int cow_quota_open(struct cow_layer *l, int fd);
+bool cow_quota_sample(struct cow_layer *l);                 /* over? */
+int cow_quota_reserve(struct cow_layer *l, uint64_t bytes); /* 0 or -ENOSPC */
+void cow_quota_release(struct cow_layer *l, uint64_t bytes);
+
+/* ---- outcome: only when no member of the sandbox is left ---- */
+
+enum cow_kind {
+    COW_ADDED = 'A',
+    COW_MODIFIED = 'M',
+    COW_DELETED = 'D',
+    COW_RENAMED = 'R',
+    COW_RETYPED = 'T'
+};
+struct cow_side {
+    mode_t mode; /* 0: nothing there */
+    uint64_t size;
+    uid_t uid;
+    gid_t gid;
+    struct timespec mtime;
+    char *link; /* target of a symlink */
+};
+struct cow_change {
+    enum cow_kind kind;
+    bool content; /* M: the bytes differ, not only the attributes */
+    char *path;   /* relative to the work directory, bytes */
+    char *from;   /* R: the old path */
+    struct cow_side before, after;
+    int storage_fd; /* what the next member is relative to: borrowed from the layer */
+    char *body;     /* where the new bytes or the link are */
+};
+struct cow_changes {
+    struct cow_change *v;
+    size_t n, room;
+};
+/* Sorted bytewise by path; a file written with the bytes it had is not in it. */
+int cow_changes(struct cow_layer *l, struct cow_changes *ret);
+void cow_changes_fini(struct cow_changes *c);
+void cow_changes_text(const struct cow_changes *c, struct buf *out); /* "A  path\n" (BA-02) */
+void cow_changes_json(const struct cow_changes *c, struct buf *out);
+/* Unified diff of text files up to max_bytes each; the others are named with one line. */
+int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t max_bytes,
+                     struct buf *out);
+
+struct cow_report {
+    struct buf conflicts; /* one line a path and why; nothing was committed */
+    size_t n_conflicts;
+    struct buf notes; /* what could not be kept: owners, sockets */
+    void (*progress)(void *arg, const char *step, size_t done, size_t of);
+    void *progress_arg;
+    bool ours; /* --on-conflict ours: commit over them */
+};
+void cow_report_fini(struct cow_report *r);
+
+/* All of the layers or none (TX-04). 0; -EBUSY: another commit holds a work directory too long;
+ * -ESTALE: conflicts, nothing was touched; any other error: nothing was touched, or (report says
+ * "recover") the commit is past its point of no return and recover finishes it. The storage of a
+ * committed layer is removed; the objects must still be freed. */
+int cow_commit(struct cow_layer *const *layers, size_t n, struct cow_report *report,
+               struct error *err);
+/* Removes the storage. */
+int cow_abort(struct cow_layer *l, struct error *err);
+/* Synced and marked, so that nobody cleans it up. */
+int cow_keep(struct cow_layer *l, const char *reason, struct error *err);
+
+/* ---- `sandlock recover` ---- */
+
+enum cow_state {
+    COW_LIVE = 0,    /* its run goes on */
+    COW_ORPHAN,      /* the run died; lower is untouched */
+    COW_KEPT,        /* lower is untouched */
+    COW_INTERRUPTED, /* in the middle of a commit: cow_recover() finishes it */
+    COW_BROKEN,      /* the index is damaged: only dropping is possible */
+};
+struct cow_info {
+    char id[17];
+    enum cow_state state;
+    char *lower, *command, *reason;
+    uint64_t created; /* seconds */
+    uint64_t bytes;
+};
+/* The storage directory as cow_create() would choose it, opened and checked (owner, mode, no link). */
+int cow_storage_open(int lower_fd, const char *storage, bool make, struct error *err);
+int cow_storage_list(int storage_fd, int (*each)(const struct cow_info *i, void *arg), void *arg);
+enum cow_recover_what {
+    COW_RECOVER_AUTO, /* finish what is past its point of no return, undo what is not; drop orphans */
+    COW_RECOVER_COMMIT, /* a kept or orphaned layer too */
+    COW_RECOVER_DROP,   /* what is not committing */
+};
+int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
+                struct cow_report *report, struct error *err);

@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Lookups in the merged view. Any thread; no locks are held over a call. A name in the upper directory
+ * wins; without one lower's counts unless it has a whiteout.
+ */
+#include <sys/sysmacros.h>
+
+#include "fs/cow/internal.h"
+
+#include "fs/cow/fault.h"
+
+/* The search permission that was taken from a directory in the layer: lower would still grant it. */
+static int look_may_search(struct cow_pos *dir)
+{
+    return dir->node && dir->node->attrs && dir->upper_fd >= 0
+               ? sys_access_fd(dir->upper_fd, X_OK, AT_EACCESS)
+               : 0;
+}
+
+static int look_upper(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                      struct cow_entry *ret, struct cow_attr *a)
+{
+    int e = cow_attr_at(dir->upper_fd, name, a);
+
+    if (e < 0)
+        return e;
+    ret->in_upper = true;
+    if (l->any_placed)
+        ret->node = cow_node_by_upper(l, a->dev, a->ino);
+    ret->where = ret->node ? COW_STAGED : COW_UPPER;
+    return 0;
+}
+
+static int look_lower(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                      struct cow_entry *ret, struct cow_attr *a)
+{
+    struct cow_node *n;
+    int e = cow_attr_at(dir->lower_fd, name, a), fd;
+
+    if (e < 0)
+        return e;
+    if (a->ino == l->holder.ino && a->dev == l->holder.dev)
+        return -ENOENT; /* where layers are stored */
+    ret->where = COW_LOWER;
+    if (dir->foreign || !cow_is_layered(l, a))
+        return 0;
+    n = cow_node_by_lower(l, a);
+    if (!n || !n->staged)
+        return 0;
+    if (n->dead)
+        return -ENOENT; /* others have linked what is deleted here */
+    ret->where = COW_STAGED;
+    ret->node = n;
+    fd = cow_object_open(l, n, O_PATH);
+    if (fd < 0)
+        return fd;
+    e = cow_attr_fd(fd, a);
+    util_close(fd);
+    return e;
+}
+
+static int look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
+                struct cow_attr *a)
+{
+    uint32_t flags;
+    int e = cow_pos_update(l, dir);
+
+    *ret = (struct cow_entry){0};
+    if (e < 0)
+        return e;
+    if (dir->node && dir->node->dead)
+        return 0;
+    flags = dir->node ? cow_name_flags(l, dir->node, name) : 0;
+    if (dir->upper_fd >= 0 && (!dir->node || flags & NAME_UPPER)) {
+        e = look_upper(l, dir, name, ret, a);
+        if (e != -ENOENT)
+            return e;
+    }
+    e = look_may_search(dir);
+    if (e < 0 || dir->lower_fd < 0)
+        return e;
+    if (flags & NAME_WHITEOUT) {
+        ret->where = COW_WHITEOUT;
+        return 0;
+    }
+    e = look_lower(l, dir, name, ret, a);
+    if (e != -ENOENT)
+        return e;
+    *ret = (struct cow_entry){0};
+    return 0;
+}
+
+int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret)
+{
+    struct cow_attr a = {0};
+    int e = look(l, dir, name, ret, &a);
+
+    if (e == 0)
+        ret->id = cow_attr_ident(&a);
+    return e;
+}
+
+int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name)
+{
+    struct cow_entry en;
+    int e = cow_lookup(l, dir, name, &en);
+
+    if (e < 0)
+        return e;
+    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
+        return -ENOENT;
+    if (en.in_upper)
+        return sys_open_path(dir->upper_fd, name, O_NOFOLLOW);
+    if (en.where == COW_STAGED)
+        return cow_object_open(l, en.node, O_PATH);
+    return sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
+}
+
+ssize_t cow_readlink(struct cow_layer *l, struct cow_pos *dir, const char *name, char *buf,
+                     size_t size)
+{
+    int fd = cow_open_path(l, dir, name);
+    ssize_t n;
+
+    if (fd < 0)
+        return fd;
+    n = readlinkat(fd, "", buf, size);
+    /* ENOENT is what the kernel says to the empty path of an object that is no link. */
+    n = n < 0 ? (errno == ENOENT ? -EINVAL : -errno) : n;
+    util_close(fd);
+    return n;
+}
+
+/* ---- attributes ---- */
+
+/* On another file system the numbers of the layer must not meet lower's: the view is one device. */
+uint64_t cow_show_ino(const struct cow_layer *l, uint64_t upper_ino)
+{
+    return l->storage.dev == l->lower.dev ? upper_ino : upper_ino | UINT64_C(1) << 62;
+}
+
+static uint32_t show_nlink(struct cow_layer *l, const struct cow_node *n, const struct cow_attr *a)
+{
+    uint32_t gone, links;
+
+    if (S_ISDIR(a->mode)) {
+        if (!n)
+            return a->nlink;
+        links = n->origin.nlink + a->nlink;
+        return links > 2 ? links - 2 : 1;
+    }
+    if (n) {
+        gone = cow_gone(l, n->origin.ino);
+        links = a->nlink - 1 + n->origin.nlink;
+    } else {
+        gone = a->dev == l->lower.dev ? cow_gone(l, a->ino) : 0;
+        links = a->nlink;
+    }
+    return links > gone ? links - gone : 0;
+}
+
+static void show(struct cow_layer *l, const struct cow_node *n, const struct cow_attr *a, bool ours,
+                 struct cow_stat *ret)
+{
+    bool light = n && n->light;
+    struct stat *st = &ret->st;
+
+    *ret = (struct cow_stat){.btime = cow_time(n ? n->origin.btime : a->btime)};
+    st->st_dev = ours ? l->lower.dev : a->dev;
+    st->st_ino = n ? n->origin.ino : ours ? cow_show_ino(l, a->ino) : a->ino;
+    st->st_mode = a->mode;
+    st->st_nlink = show_nlink(l, n, a);
+    st->st_uid = n && n->has_owner ? n->uid : a->uid;
+    st->st_gid = n && n->has_owner ? n->gid : a->gid;
+    st->st_rdev = a->rdev;
+    st->st_size = (off_t)a->size;
+    st->st_blksize = (blksize_t)a->blksize;
+    st->st_blocks = (blkcnt_t)(light ? n->origin.blocks : a->blocks);
+    st->st_atim = cow_time(a->atime);
+    st->st_mtim = cow_time(a->mtime);
+    st->st_ctim = cow_time(a->ctime);
+}
+
+int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_stat *ret)
+{
+    struct cow_attr a = {0};
+    struct cow_entry en;
+    int e = look(l, dir, name, &en, &a);
+
+    if (e < 0)
+        return e;
+    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
+        return -ENOENT;
+    show(l, en.node, &a, en.where != COW_LOWER, ret);
+    return 0;
+}
+
+int cow_stat_fd(struct cow_layer *l, int fd, struct cow_stat *ret)
+{
+    struct cow_attr a;
+    struct cow_node *n;
+    int e = cow_attr_fd(fd, &a), object_fd;
+    bool ours;
+
+    if (e < 0)
+        return e;
+    n = cow_node_by_upper(l, a.dev, a.ino);
+    ours = n || a.dev == l->storage.dev;
+    if (!n) {
+        n = cow_node_by_lower(l, &a);
+        if (n && (!n->staged || n->dead))
+            n = NULL;
+        if (n) {
+            object_fd = cow_object_open(l, n, O_PATH);
+            if (object_fd < 0)
+                return object_fd;
+            e = cow_attr_fd(object_fd, &a);
+            util_close(object_fd);
+            ours = true;
+        }
+    }
+    if (e == 0)
+        show(l, n, &a, ours, ret);
+    return e;
+}
+
+int cow_stat_pos(struct cow_layer *l, struct cow_pos *dir, struct cow_stat *ret)
+{
+    struct cow_attr a;
+    int e = cow_pos_update(l, dir);
+
+    if (e == 0)
+        e = cow_attr_fd(dir->upper_fd >= 0 ? dir->upper_fd : dir->lower_fd, &a);
+    if (e == 0)
+        show(l, dir->upper_fd >= 0 ? dir->node : NULL, &a, dir->upper_fd >= 0, ret);
+    return e;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Making and removing names in the merged view. Any thread; a directory's names change under its lock.
+ * The name is the child's: one component, checked by the caller. Errors are what the kernel would say.
+ */
+#include <stdio.h>
+
+#include "fs/cow/internal.h"
+#include "fs/resolve.h"
+
+#include "fs/cow/fault.h"
+
+int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name)
+{
+    return dir->node ? cow_name_add(l, dir->node, name, NAME_UPPER, NULL) : 0;
+}
+
+static bool exists(const struct cow_entry *en)
+{
+    return en->where == COW_UPPER || en->where == COW_STAGED || en->where == COW_LOWER;
+}
+
+/* ---- making ---- */
+
+struct make {
+    mode_t mode;
+    const char *target; /* symlink */
+    int from_dir;       /* link */
+    const char *from;
+};
+
+static int make_it(struct cow_pos *dir, const char *name, const struct make *m)
+{
+    int e;
+
+    if (m->from)
+        e = linkat(m->from_dir, m->from, dir->upper_fd, name,
+                   m->from_dir == AT_FDCWD ? AT_SYMLINK_FOLLOW : 0);
+    else if (m->target)
+        e = symlinkat(m->target, dir->upper_fd, name);
+    else if (S_ISDIR(m->mode))
+        e = mkdirat(dir->upper_fd, name, m->mode & 07777);
+    else
+        e = mknodat(dir->upper_fd, name, m->mode, 0);
+    return e < 0 ? -errno : 0;
+}
+
+static int make_locked(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                       const struct make *m)
+{
+    struct cow_entry en;
+    int e = cow_lookup(l, dir, name, &en);
+
+    if (e < 0)
+        return e;
+    if (exists(&en))
+        return -EEXIST;
+    e = cow_may_write_dir(l, dir);
+    if (e == 0)
+        e = cow_writable_dir(l, dir);
+    if (e == 0)
+        e = cow_quota_reserve(l, COW_NAME_COST);
+    if (e < 0)
+        return e;
+    e = cow_named(l, dir, name);
+    if (e == 0)
+        e = make_it(dir, name, m);
+    if (e < 0) {
+        if (dir->node && e != -EEXIST)
+            cow_name_del(l, dir->node, name, NAME_UPPER);
+        cow_quota_release(l, COW_NAME_COST);
+    }
+    return e;
+}
+
+static int make(struct cow_layer *l, struct cow_pos *dir, const char *name, const struct make *m)
+{
+    pthread_mutex_t *lock = cow_dir_lock(l, dir);
+    int e;
+
+    pthread_mutex_lock(lock);
+    e = make_locked(l, dir, name, m);
+    pthread_mutex_unlock(lock);
+    return e;
+}
+
+int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode)
+{
+    return make(l, dir, name, &(struct make){.mode = S_IFDIR | (mode & 07777)});
+}
+
+int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode)
+{
+    if (S_ISDIR(mode) || S_ISLNK(mode))
+        return -EINVAL;
+    if (S_ISCHR(mode) || S_ISBLK(mode))
+        return -EPERM;
+    return make(l, dir, name, &(struct make){.mode = mode & S_IFMT ? mode : mode | S_IFREG});
+}
+
+int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, const char *name)
+{
+    return make(l, dir, name, &(struct make){.target = target});
+}
+
+/* A new name for the object of a node. */
+static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *dir, const char *name)
+{
+    int fd = cow_object_open(l, n, O_PATH), e;
+    char path[FD_PATH_MAX];
+
+    if (fd < 0)
+        return fd;
+    fd_path(fd, path);
+    l->any_placed = true;
+    e = make(l, dir, name, &(struct make){.from_dir = AT_FDCWD, .from = path});
+    util_close(fd);
+    return e;
+}
+
+int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
+             const char *name)
+{
+    struct cow_entry en, to;
+    struct cow_node *n;
+    int e = cow_lookup(l, from, old, &en);
+
+    if (e < 0)
+        return e;
+    if (!exists(&en))
+        return -ENOENT;
+    e = cow_lookup(l, dir, name, &to);
+    if (e == 0 && exists(&to))
+        e = -EEXIST;
+    if (e < 0)
+        return e;
+    if (S_ISDIR(en.id.mode))
+        return -EPERM;
+    if (en.where == COW_UPPER)
+        return make(l, dir, name, &(struct make){.from_dir = from->upper_fd, .from = old});
+    n = en.node;
+    if (en.where == COW_LOWER) {
+        if (from->foreign)
+            return -EXDEV;
+        e = cow_may_write_dir(l, dir);
+        if (e == 0)
+            e = cow_stage_name(l, from, old, &n);
+        if (e < 0)
+            return e;
+    }
+    return link_node(l, n, dir, name);
+}
+
+int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name)
+{
+    struct cow_node *n = cow_node_of_fd(l, fd);
+    char path[FD_PATH_MAX];
+    struct cow_attr a;
+    int e;
+
+    if (n)
+        return S_ISDIR(n->origin.mode) ? -EPERM : link_node(l, n, dir, name);
+    e = cow_attr_fd(fd, &a);
+    if (e < 0)
+        return e;
+    if (S_ISDIR(a.mode))
+        return -EPERM;
+    if (cow_fd_is_ours(l, fd)) {
+        fd_path(fd, path);
+        return make(l, dir, name, &(struct make){.from_dir = AT_FDCWD, .from = path});
+    }
+    e = cow_stage_fd(l, fd, &n);
+    return e < 0 ? e : link_node(l, n, dir, name);
+}
+
+/* ---- removing ---- */
+
+/* A name of lower in a sticky directory of somebody else. (In the upper one the kernel looks.) */
+int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en)
+{
+    uid_t me = geteuid();
+    struct cow_attr a;
+    int e = cow_may_write_dir(l, dir);
+
+    if (e < 0 || en->in_upper)
+        return e;
+    e = cow_attr_fd(dir->lower_fd, &a);
+    if (e == 0 && a.mode & S_ISVTX && me != 0 && a.uid != me && en->id.uid != me)
+        e = -EPERM;
+    if (e == 0 && en->where == COW_LOWER && en->id.dev != l->lower.dev)
+        e = -EBUSY;
+    return e == 0 && en->id.mnt != l->lower.mnt && en->where == COW_LOWER ? -EBUSY : e;
+}
+
+/* Takes the name out of the upper directory and what it led to out of the index. */
+static int remove_upper(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                        const struct cow_entry *en)
+{
+    bool is_dir = S_ISDIR(en->id.mode);
+    struct cow_attr a;
+    int e = cow_attr_at(dir->upper_fd, name, &a);
+
+    if (e < 0)
+        return e;
+    if (unlinkat(dir->upper_fd, name, is_dir ? AT_REMOVEDIR : 0) < 0)
+        return -errno;
+    if (dir->node)
+        cow_name_del(l, dir->node, name, NAME_UPPER);
+    cow_quota_forget(l, &a);
+    if (!en->node)
+        return 0;
+    if (is_dir)
+        cow_node_dead(l, en->node);
+    else
+        cow_maybe_dead(l, en->node);
+    return 0;
+}
+
+static int remove_lower(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                        const struct cow_entry *en)
+{
+    int e = cow_writable_dir(l, dir);
+
+    if (e == 0)
+        e = cow_whiteout(l, dir, name);
+    if (e < 0)
+        return e;
+    if (en->node && !S_ISDIR(en->id.mode))
+        cow_maybe_dead(l, en->node);
+    return cow_touch(dir);
+}
+
+static int unlink_locked(struct cow_layer *l, struct cow_pos *dir, const char *name)
+{
+    struct cow_entry en;
+    int e = cow_lookup(l, dir, name, &en);
+
+    if (e < 0)
+        return e;
+    if (!exists(&en))
+        return -ENOENT;
+    e = cow_may_remove(l, dir, &en);
+    if (e < 0)
+        return e;
+    if (S_ISDIR(en.id.mode))
+        return -EISDIR;
+    return en.in_upper ? remove_upper(l, dir, name, &en) : remove_lower(l, dir, name, &en);
+}
+
+int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name)
+{
+    pthread_mutex_t *lock = cow_dir_lock(l, dir);
+    int e;
+
+    pthread_mutex_lock(lock);
+    e = unlink_locked(l, dir, name);
+    pthread_mutex_unlock(lock);
+    return e;
+}
+
+/* A directory of lower that goes needs a node, so that positions in it notice. */
+int cow_bury(struct cow_layer *l, struct cow_pos *gone)
+{
+    char path[PATH_MAX], name[12];
+    struct cow_attr a;
+    struct cow_node *n = gone->node;
+    int e = 0;
+
+    if (!n) {
+        e = cow_attr_fd(gone->lower_fd, &a);
+        if (e == 0)
+            e = cow_lower_name(l, gone->lower_fd, NULL, path);
+        if (e == 0)
+            e = cow_node_get(l, &a, path, &n);
+        if (e < 0)
+            return e;
+    }
+    pthread_mutex_lock(&n->latch);
+    if (n->staged && !n->moved) {
+        /* Descriptors of its upper side now find it removed, as the kernel would have it. */
+        snprintf(name, sizeof(name), "%u", n->id);
+        if (unlinkat(l->objects_fd, name, AT_REMOVEDIR) == 0)
+            cow_quota_release(l, COW_NAME_COST);
+        else
+            e = -errno;
+    }
+    if (e == 0)
+        cow_node_dead(l, n);
+    pthread_mutex_unlock(&n->latch);
+    return e;
+}
+
+static int rmdir_locked(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                        const struct cow_entry *en, struct cow_pos *gone)
+{
+    int e = cow_is_empty(l, gone);
+
+    if (e < 0)
+        return e;
+    if (en->in_upper)
+        return remove_upper(l, dir, name, en);
+    e = remove_lower(l, dir, name, en);
+    if (e < 0)
+        return e;
+    e = cow_bury(l, gone);
+    if (e < 0)
+        cow_unwhite(l, dir, name);
+    return e;
+}
+
+int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
+{
+    _cleanup_cow_pos_ struct cow_pos gone = COW_POS_INIT;
+    struct cow_locks locks = {0};
+    struct cow_entry en;
+    struct cow_attr attr;
+    int e = cow_lookup(l, dir, name, &en);
+
+    if (e < 0)
+        return e;
+    if (!exists(&en))
+        return -ENOENT;
+    e = cow_may_remove(l, dir, &en);
+    if (e == 0)
+        e = cow_enter(l, dir, name, &gone);
+    if (e < 0)
+        return e;
+    cow_locks_add(&locks, cow_dir_lock(l, dir));
+    cow_locks_add(&locks, cow_dir_lock(l, &gone));
+    cow_locks_take(&locks);
+    /* Still the same, now that nobody else changes it? */
+    e = cow_lookup(l, dir, name, &en);
+    if (e == 0)
+        e = cow_pos_update(l, &gone);
+    if (e == 0)
+        e = cow_attr_fd(gone.upper_fd >= 0 ? gone.upper_fd : gone.lower_fd, &attr);
+    if (e == 0 && (!exists(&en) || attr.ino != en.id.ino || (gone.node && gone.node->dead)))
+        e = -ENOENT;
+    if (e == 0)
+        e = rmdir_locked(l, dir, name, &en, &gone);
+    cow_locks_drop(&locks);
+    return e;
+}
+
+/* ---- attributes ---- */
+
+static int change_node(struct cow_layer *l, struct cow_node *n, enum cow_need need)
+{
+    int fd;
+
+    /* The object is ours although lower's is not: the kernel would let us do anything to it. */
+    if (n->has_owner && need == COW_NEED_OWNER && n->uid != geteuid())
+        return -EPERM;
+    n->attrs = true;
+    fd = cow_object_open(l, n, O_PATH);
+    return fd;
+}
+
+static int change_lower(struct cow_layer *l, int fd, enum cow_need need, struct cow_node **ret)
+{
+    struct cow_attr a;
+    int e = cow_attr_fd(fd, &a);
+
+    if (e == 0 && need == COW_NEED_WRITE && a.uid != geteuid())
+        e = sys_access_fd(fd, W_OK, AT_EACCESS);
+    if (e == 0)
+        e = cow_stage_fd(l, fd, ret);
+    return e == -EXDEV ? -EROFS : e;
+}
+
+int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum cow_need need)
+{
+    struct cow_node *n = NULL;
+    struct cow_entry en;
+    int e = cow_lookup(l, dir, name, &en), fd;
+
+    if (e < 0)
+        return e;
+    if (!exists(&en))
+        return -ENOENT;
+    if (en.where == COW_UPPER)
+        return sys_open_path(dir->upper_fd, name, O_NOFOLLOW);
+    if (en.where == COW_LOWER) {
+        fd = sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
+        if (fd < 0)
+            return fd;
+        e = change_lower(l, fd, need, &n);
+        util_close(fd);
+    }
+    return e < 0 ? e : change_node(l, en.node ? en.node : n, need);
+}
+
+int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need)
+{
+    struct cow_node *n = cow_node_of_fd(l, fd);
+    int e = 0, own_fd;
+
+    if (!n && cow_fd_is_ours(l, fd)) {
+        own_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        return own_fd < 0 ? -errno : own_fd;
+    }
+    if (!n)
+        e = change_lower(l, fd, need, &n);
+    return e < 0 ? e : change_node(l, n, need);
+}
+
+int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need)
+{
+    int e = cow_pos_update(l, dir);
+
+    if (e < 0)
+        return e;
+    return cow_change_fd(l, dir->upper_fd >= 0 ? dir->upper_fd : dir->lower_fd, need);
+}
+
+int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid)
+{
+    _cleanup_buf_ struct buf b = {0};
+    int e;
+
+    cow_put_u32(&b, node->id);
+    cow_put_u32(&b, uid);
+    cow_put_u32(&b, gid);
+    e = cow_log(l, REC_OWNER, &b);
+    if (e < 0)
+        return e;
+    node->uid = uid;
+    node->gid = gid;
+    node->has_owner = true;
+    return 0;
+}

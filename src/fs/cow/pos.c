@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Positions: directories of the merged view as pairs of descriptors. Any thread; a position belongs to
+ * one.
+ */
+#include <linux/openat2.h>
+
+#include "fs/cow/internal.h"
+#include "fs/resolve.h"
+
+#include "fs/cow/fault.h"
+
+void cow_pos_fini(struct cow_pos *p)
+{
+    if (p->lower_fd >= 0)
+        util_close(p->lower_fd);
+    if (p->upper_fd >= 0)
+        util_close(p->upper_fd);
+    *p = (struct cow_pos)COW_POS_INIT;
+}
+
+int cow_pos_copy(const struct cow_pos *from, struct cow_pos *ret)
+{
+    struct cow_pos p = *from;
+
+    if (from->lower_fd >= 0 && (p.lower_fd = fcntl(from->lower_fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        return -errno;
+    if (from->upper_fd >= 0 && (p.upper_fd = fcntl(from->upper_fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+        int e = -errno;
+
+        util_close(p.lower_fd);
+        return e;
+    }
+    *ret = p;
+    return 0;
+}
+
+pthread_mutex_t *cow_dir_lock(struct cow_layer *l, const struct cow_pos *p)
+{
+    return &l->dirs[p->ino % COW_DIR_LOCKS];
+}
+
+int cow_pos_update(struct cow_layer *l, struct cow_pos *p)
+{
+    struct cow_node *n;
+    int fd;
+
+    if (p->upper_fd >= 0 || p->lower_fd < 0 || p->foreign || !l->any)
+        return 0;
+    pthread_rwlock_rdlock(&l->lock);
+    n = cow_map_get(&l->by_lower, p->ino);
+    pthread_rwlock_unlock(&l->lock);
+    if (!n || !(n->staged || n->dead))
+        return 0;
+    p->node = n;
+    if (n->dead)
+        return 0;
+    fd = cow_object_open(l, n, O_PATH | O_DIRECTORY);
+    if (fd < 0)
+        return n->dead ? 0 : fd;
+    p->upper_fd = fd;
+    return 0;
+}
+
+/* Takes lower_fd over. */
+static int pos_of_lower(struct cow_layer *l, int lower_fd, struct cow_pos *ret)
+{
+    struct cow_pos p = {.lower_fd = lower_fd, .upper_fd = -1};
+    struct cow_attr a;
+    int e = cow_attr_fd(lower_fd, &a);
+
+    if (e == 0) {
+        p.ino = a.ino;
+        p.foreign = !cow_is_layered(l, &a);
+        e = cow_pos_update(l, &p);
+    }
+    if (e < 0) {
+        util_close(lower_fd);
+        return e;
+    }
+    *ret = p;
+    return 0;
+}
+
+/* Takes upper_fd over: a new directory, or one of lower with a name in the layer. */
+static int pos_of_upper(struct cow_layer *l, int upper_fd, struct cow_pos *ret)
+{
+    struct cow_pos p = {.lower_fd = -1, .upper_fd = upper_fd};
+    struct cow_attr a;
+    int e = cow_attr_fd(upper_fd, &a);
+
+    if (e == 0) {
+        p.ino = a.ino;
+        p.node = cow_node_by_upper(l, a.dev, a.ino);
+    }
+    if (e == 0 && p.node) {
+        p.ino = p.node->origin.ino;
+        p.lower_fd = cow_lower_open(l, p.node, O_PATH | O_DIRECTORY);
+        e = p.lower_fd < 0 ? p.lower_fd : 0;
+    }
+    if (e < 0) {
+        util_close(upper_fd);
+        return e;
+    }
+    *ret = p;
+    return 0;
+}
+
+int cow_root(struct cow_layer *l, struct cow_pos *ret)
+{
+    int fd = fcntl(l->lower_fd, F_DUPFD_CLOEXEC, 0);
+
+    return fd < 0 ? -errno : pos_of_lower(l, fd, ret);
+}
+
+int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret)
+{
+    struct cow_entry en;
+    int e = cow_lookup(l, dir, name, &en), fd;
+
+    if (e < 0)
+        return e;
+    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
+        return -ENOENT;
+    if (!S_ISDIR(en.id.mode))
+        return -ENOTDIR;
+    fd = sys_open_path(en.in_upper ? dir->upper_fd : dir->lower_fd, name, O_DIRECTORY | O_NOFOLLOW);
+    if (fd < 0)
+        return fd;
+    return en.in_upper ? pos_of_upper(l, fd, ret) : pos_of_lower(l, fd, ret);
+}
+
+static bool pos_is_root(const struct cow_layer *l, const struct cow_pos *p)
+{
+    struct cow_attr a;
+
+    return p->lower_fd >= 0 && !p->foreign && p->ino == l->lower.ino &&
+           cow_attr_fd(p->lower_fd, &a) == 0 && a.dev == l->lower.dev;
+}
+
+int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret)
+{
+    bool by_upper = dir->lower_fd < 0 || (dir->node && dir->node->moved);
+    struct cow_attr a;
+    struct cow_node *n;
+    int fd, e;
+
+    if (pos_is_root(l, dir))
+        return -EXDEV;
+    fd = sys_open_path(by_upper ? dir->upper_fd : dir->lower_fd, "..", O_DIRECTORY);
+    if (fd < 0)
+        return fd;
+    if (!by_upper)
+        return pos_of_lower(l, fd, ret);
+    e = cow_attr_fd(fd, &a);
+    if (e == 0) {
+        n = cow_node_by_upper(l, a.dev, a.ino);
+        /* The object of a directory that keeps its place: lower knows what is above. */
+        if (a.ino == l->storage.ino || (!n && a.nlink == 0))
+            e = -ENOENT;
+    }
+    if (e < 0) {
+        util_close(fd);
+        return e;
+    }
+    return pos_of_upper(l, fd, ret);
+}
+
+/* Is the descriptor something below the storage directory? By the kernel's spelling: nobody but us
+ * can put names there. */
+bool cow_fd_is_ours(struct cow_layer *l, int fd)
+{
+    char top[PATH_MAX], at[PATH_MAX];
+    ssize_t n = fd_location(l->storage_fd, top, sizeof(top));
+
+    return n > 0 && fd_location(fd, at, sizeof(at)) > n && strncmp(at, top, (size_t)n) == 0 &&
+           at[n] == '/';
+}
+
+int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret)
+{
+    char path[PATH_MAX];
+    struct cow_attr a;
+    struct cow_node *n;
+    int e = cow_attr_fd(fd, &a), own_fd;
+
+    if (e < 0)
+        return e;
+    if (!S_ISDIR(a.mode))
+        return -ENOTDIR;
+    own_fd = sys_open_path(fd, ".", O_DIRECTORY);
+    if (own_fd < 0)
+        return own_fd;
+    n = cow_node_by_upper(l, a.dev, a.ino);
+    if (n || cow_fd_is_ours(l, own_fd))
+        return pos_of_upper(l, own_fd, ret);
+    n = cow_node_by_lower(l, &a);
+    e = n ? 0 : cow_lower_name(l, own_fd, NULL, path);
+    if (e < 0) {
+        util_close(own_fd);
+        return e;
+    }
+    return pos_of_lower(l, own_fd, ret);
+}
+
+struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd)
+{
+    struct cow_attr a;
+    struct cow_node *n;
+
+    if (cow_attr_fd(fd, &a) < 0)
+        return NULL;
+    n = cow_node_by_upper(l, a.dev, a.ino);
+    if (!n)
+        n = cow_node_by_lower(l, &a);
+    return n && n->staged ? n : NULL;
+}
+
+int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir)
+{
+    char path[PATH_MAX];
+    struct cow_attr a;
+    struct cow_node *n;
+    int e = cow_pos_update(l, dir);
+
+    if (e < 0)
+        return e;
+    if (dir->node && dir->node->dead)
+        return -ENOENT;
+    if (dir->upper_fd >= 0)
+        return 0;
+    if (dir->foreign)
+        return -EROFS;
+    e = cow_attr_fd(dir->lower_fd, &a);
+    if (e == 0)
+        e = cow_lower_name(l, dir->lower_fd, NULL, path);
+    if (e == 0)
+        e = cow_stage(l, dir->lower_fd, &a, path, &n);
+    return e < 0 ? e : cow_pos_update(l, dir);
+}
+
+int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir)
+{
+    struct cow_attr a;
+    int e = cow_pos_update(l, dir);
+
+    if (e < 0)
+        return e;
+    if (dir->foreign)
+        return -EROFS;
+    if (dir->node && dir->node->dead)
+        return -ENOENT;
+    if (dir->lower_fd >= 0) {
+        /* Who does not own it cannot have changed its mode, and the object may be ours. */
+        if (dir->upper_fd < 0 || dir->node->origin.uid != geteuid())
+            e = sys_access_fd(dir->lower_fd, W_OK | X_OK, AT_EACCESS);
+    }
+    if (e == 0 && dir->upper_fd >= 0) {
+        e = sys_access_fd(dir->upper_fd, W_OK | X_OK, AT_EACCESS);
+        if (e == 0 && dir->lower_fd < 0)
+            e = cow_attr_fd(dir->upper_fd, &a) < 0 || a.nlink == 0 ? -ENOENT : 0;
+    }
+    return e;
+}
+
+int cow_touch(struct cow_pos *dir)
+{
+    struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
+    char path[FD_PATH_MAX];
+
+    fd_path(dir->upper_fd, path);
+    return utimensat(AT_FDCWD, path, t, 0) < 0 ? -errno : 0;
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What runs left behind (ST-03, ST-04): listing, finishing, undoing, dropping. Liveness is the lock,
+ * which dies with its process. One thread.
+ */
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/file.h>
+
+#include "fs/cow/internal.h"
+
+#include "fs/cow/fault.h"
+
+static bool is_id(const char *name)
+{
+    return strlen(name) == 16 && strspn(name, "0123456789abcdef") == 16;
+}
+
+/* ---- the list ---- */
+
+struct listing {
+    int storage_fd;
+    int (*each)(const struct cow_info *i, void *arg);
+    void *arg;
+};
+
+struct sizing {
+    int dir_fd;
+    uint64_t *bytes;
+};
+
+static int add_size(const char *name, unsigned char type, uint64_t ino, void *arg)
+{
+    struct sizing *s = arg, down = {.bytes = s->bytes};
+    struct cow_attr a;
+
+    (void)ino;
+    if (cow_attr_at(s->dir_fd, name, &a) < 0)
+        return 0;
+    *s->bytes += a.blocks * 512;
+    if (type != DT_DIR)
+        return 0;
+    down.dir_fd = sys_open_path(s->dir_fd, name, O_DIRECTORY | O_NOFOLLOW);
+    if (down.dir_fd >= 0) {
+        cow_each_name(down.dir_fd, add_size, &down);
+        util_close(down.dir_fd);
+    }
+    return 0;
+}
+
+static bool has(const struct cow_layer *l, const char *name)
+{
+    struct cow_attr a;
+
+    return cow_attr_at(l->storage_fd, name, &a) == 0;
+}
+
+/* Past the point of no return? Also where another layer of a transaction holds the decision. */
+static int is_decided(struct cow_layer *l, struct cow_journal *j)
+{
+    struct cow_attr a;
+    int e = cow_journal_read(l, j);
+
+    if (e == -ENOENT)
+        return has(l, "commit") ? 1 : 0; /* done: the storage was being removed */
+    if (e == -ENODATA || e == -EBADMSG)
+        return has(l, "commit") ? -EBADMSG : 0; /* it was complete before the decision */
+    if (e < 0)
+        return e;
+    e = cow_attr_at(AT_FDCWD, j->coordinator, &a);
+    return e == 0 ? 1 : e == -ENOENT ? 0 : e;
+}
+
+static int list_one(const char *name, unsigned char type, uint64_t ino, void *arg)
+{
+    struct listing *s = arg;
+    struct cow_info i = {0};
+    struct cow_journal j = {0};
+    struct cow_layer *l;
+    int e;
+
+    (void)type, (void)ino;
+    if (!is_id(name))
+        return 0;
+    snprintf(i.id, sizeof(i.id), "%s", name);
+    e = cow_open_header(s->storage_fd, name, &l);
+    if (!l)
+        return e;
+    if (e == -EBUSY)
+        i.state = COW_LIVE;
+    else if (e < 0 && e != -ESTALE && e != -ENOENT)
+        i.state = COW_BROKEN;
+    else if (e == 0 && is_decided(l, &j) > 0)
+        i.state = COW_INTERRUPTED;
+    else
+        i.state = l->kept ? COW_KEPT : COW_ORPHAN;
+    i.lower = STEAL_PTR(l->lower_path);
+    i.command = STEAL_PTR(l->command);
+    i.reason = STEAL_PTR(l->reason);
+    i.created = l->created;
+    if (l->storage_fd >= 0) {
+        struct sizing z = {.dir_fd = l->storage_fd, .bytes = &i.bytes};
+
+        cow_each_name(l->storage_fd, add_size, &z);
+    }
+    cow_journal_fini(&j);
+    cow_free(l); /* and its lock, so that `each` may recover it */
+    e = s->each(&i, s->arg);
+    free(i.lower);
+    free(i.command);
+    free(i.reason);
+    return e;
+}
+
+int cow_storage_list(int storage_fd, int (*each)(const struct cow_info *i, void *arg), void *arg)
+{
+    struct listing s = {.storage_fd = storage_fd, .each = each, .arg = arg};
+
+    return cow_each_name(storage_fd, list_one, &s);
+}
+
+/* ---- going forward ---- */
+
+static int recover_path(const char *path, struct cow_report *report, struct error *err);
+
+/* The layer with the decision waits for the others of its transaction. */
+static int recover_others(struct cow_layer *l, struct cow_journal *j, struct cow_report *report,
+                          struct error *err)
+{
+    const char *at = j->participants;
+    struct cow_attr a;
+    int e = 0;
+
+    if (!at || strcmp(at, l->storage_path) != 0)
+        return 0; /* not the first */
+    for (at += strlen(at) + 1; *at && e == 0; at += strlen(at) + 1) {
+        if (cow_attr_at(AT_FDCWD, at, &a) != -ENOENT)
+            e = recover_path(at, report, err);
+    }
+    return e;
+}
+
+static int forward(struct cow_layer *l, struct cow_journal *j, struct cow_report *report,
+                   struct error *err)
+{
+    int lock_fd, e;
+
+    if (!j->coordinator)
+        return cow_remove_layer(l); /* all was done, the storage was going */
+    lock_fd = cow_lower_lock(l, l->commit_wait_ms);
+    if (lock_fd < 0)
+        return lock_fd;
+    e = cow_finish(&j->plan, lock_fd, report);
+    util_close(lock_fd);
+    if (e == 0)
+        e = recover_others(l, j, report, err);
+    return e < 0 ? e : cow_remove_layer(l);
+}
+
+static int recover_layer(struct cow_layer *l, int opened, struct cow_report *report,
+                         enum cow_recover_what what, struct error *err)
+{
+    struct cow_journal j = {0};
+    int e = opened, decided;
+
+    /* Without an index: being made when it died, or being removed. */
+    if (e == -ENOENT && l->index_fd < 0 && l->lock_fd >= 0)
+        return cow_remove_layer(l);
+    if (e < 0)
+        return what == COW_RECOVER_DROP && e != -EBUSY ? cow_remove_layer(l) : e;
+    decided = is_decided(l, &j);
+    if (decided > 0) {
+        e = what == COW_RECOVER_DROP ? -EINPROGRESS : forward(l, &j, report, err);
+    } else {
+        e = decided < 0 ? decided : cow_journal_undo(l);
+        if (e == 0 && (what == COW_RECOVER_DROP || (what == COW_RECOVER_AUTO && !l->kept)))
+            e = cow_remove_layer(l);
+        else if (e == 0 && what == COW_RECOVER_COMMIT)
+            e = 1; /* to be opened as a whole */
+    }
+    cow_journal_fini(&j);
+    return e;
+}
+
+int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
+                struct cow_report *report, struct error *err)
+{
+    struct cow_layer *l = NULL;
+    int e;
+
+    if (!is_id(id))
+        return error_set(err, ERROR_SETUP, -EINVAL, id, "is not the name of a layer");
+    e = cow_open_header(storage_fd, id, &l);
+    if (l)
+        e = recover_layer(l, e, report, what, err);
+    cow_free(l);
+    if (e == 1) {
+        e = cow_open_existing(storage_fd, id, &l, err);
+        if (e < 0)
+            return e;
+        e = cow_commit(&l, 1, report, err);
+        cow_free(l);
+        return e;
+    }
+    return e < 0 ? error_set(err, ERROR_SETUP, e, id, "%s",
+                             e == -EBUSY         ? "in use"
+                             : e == -EINPROGRESS ? "its commit has begun and must be finished"
+                                                 : error_text(e))
+                 : 0;
+}
+
+static int recover_path(const char *path, struct cow_report *report, struct error *err)
+{
+    const char *id = strrchr(path, '/');
+    char holder[PATH_MAX];
+    int fd, e;
+
+    if (!id || (size_t)(id - path) >= sizeof(holder))
+        return -EBADMSG;
+    memcpy(holder, path, (size_t)(id - path));
+    holder[id - path] = '\0';
+    fd = openat(AT_FDCWD, holder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    e = cow_recover(fd, id + 1, COW_RECOVER_AUTO, report, err);
+    util_close(fd);
+    return e;
+}

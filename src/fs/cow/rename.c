@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Renames in the merged view. Any thread. What is of lower is first "placed": its object gets the old
+ * name in the upper directory, which changes nothing that can be seen; then the kernel renames between
+ * upper directories, so that types, loops and atomicity are its own. Lookups find either the old or the
+ * new object at every moment.
+ */
+#include <linux/fs.h> /* RENAME_NOREPLACE: not in every C library */
+#include <stdio.h>
+
+#include "fs/cow/internal.h"
+
+#include "fs/cow/fault.h"
+
+/* ---- locks ---- */
+
+void cow_locks_add(struct cow_locks *k, pthread_mutex_t *m)
+{
+    size_t at = 0;
+
+    while (at < k->n && k->v[at] < m)
+        at++;
+    if (at < k->n && k->v[at] == m)
+        return;
+    memmove(k->v + at + 1, k->v + at, (k->n - at) * sizeof(*k->v));
+    k->v[at] = m;
+    k->n++;
+}
+
+void cow_locks_take(const struct cow_locks *k)
+{
+    for (size_t i = 0; i < k->n; i++)
+        pthread_mutex_lock(k->v[i]);
+}
+
+void cow_locks_drop(const struct cow_locks *k)
+{
+    for (size_t i = k->n; i > 0; i--)
+        pthread_mutex_unlock(k->v[i - 1]);
+}
+
+/* ---- placing ---- */
+
+static int place_file(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                      struct cow_node *n)
+{
+    char object[12];
+    int e;
+
+    snprintf(object, sizeof(object), "%u", n->id);
+    if (linkat(l->objects_fd, object, dir->upper_fd, name, 0) < 0)
+        return -errno;
+    e = cow_whiteout(l, dir, name);
+    if (e < 0 && unlinkat(dir->upper_fd, name, 0) < 0)
+        l->broken = true;
+    return e;
+}
+
+static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_node *n)
+{
+    char object[12];
+    int fd = cow_object_open(l, n, O_PATH | O_DIRECTORY), e;
+
+    if (fd < 0)
+        return fd;
+    snprintf(object, sizeof(object), "%u", n->id);
+    pthread_rwlock_wrlock(&l->lock);
+    if (n->fd < 0)
+        n->fd = fd;
+    else
+        util_close(fd); /* of an attempt that failed */
+    n->moved = true;
+    pthread_rwlock_unlock(&l->lock);
+    e = sys_renameat2(l->objects_fd, object, dir->upper_fd, name, RENAME_NOREPLACE);
+    if (e == 0) {
+        e = cow_whiteout(l, dir, name);
+        if (e < 0 && sys_renameat2(dir->upper_fd, name, l->objects_fd, object, 0) < 0) {
+            l->broken = true;
+            return e;
+        }
+    }
+    if (e < 0) {
+        /* The descriptor stays open until the node ends: somebody may be duplicating it. */
+        pthread_rwlock_wrlock(&l->lock);
+        n->moved = false;
+        pthread_rwlock_unlock(&l->lock);
+    }
+    return e;
+}
+
+static int place(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *en)
+{
+    struct cow_node *n = en->node;
+    int e = 0;
+
+    if (en->in_upper)
+        return 0;
+    if (!n)
+        e = cow_stage_name(l, dir, name, &n);
+    if (e == 0)
+        e = cow_quota_reserve(l, COW_NAME_COST);
+    if (e < 0)
+        return e;
+    l->any_placed = true;
+    e = cow_name_add(l, dir->node, name, NAME_UPPER, NULL);
+    if (e == 0)
+        e = S_ISDIR(en->id.mode) ? place_dir(l, dir, name, n) : place_file(l, dir, name, n);
+    if (e < 0) {
+        cow_name_del(l, dir->node, name, NAME_UPPER);
+        cow_quota_release(l, COW_NAME_COST);
+        return e;
+    }
+    en->node = n;
+    en->where = COW_STAGED;
+    en->in_upper = true;
+    return 0;
+}
+
+/* ---- the move ---- */
+
+struct move {
+    struct cow_layer *l;
+    struct cow_pos *from, *to;
+    const char *old, *new;
+    unsigned flags;
+    struct cow_entry source, target;
+    struct cow_pos source_dir, target_dir; /* when they are directories */
+};
+
+static bool exists(const struct cow_entry *en)
+{
+    return en->where == COW_UPPER || en->where == COW_STAGED || en->where == COW_LOWER;
+}
+
+static bool same_dir(const struct cow_pos *a, const struct cow_pos *b)
+{
+    return a->ino == b->ino && (a->lower_fd >= 0) == (b->lower_fd >= 0) && a->foreign == b->foreign;
+}
+
+static bool same_object(const struct cow_entry *a, const struct cow_entry *b)
+{
+    if (a->node || b->node)
+        return a->node == b->node;
+    return a->where == b->where && a->id.ino == b->id.ino && a->id.dev == b->id.dev;
+}
+
+/* 1 when the directory is `at` or above it, 0, or -errno. */
+static int is_above(struct cow_layer *l, const struct cow_pos *dir, struct cow_pos *at)
+{
+    struct cow_pos p, up;
+    int e = cow_pos_copy(at, &p);
+
+    while (e == 0) {
+        if (same_dir(&p, dir)) {
+            e = 1;
+            break;
+        }
+        e = cow_parent(l, &p, &up);
+        if (e == 0) {
+            cow_pos_fini(&p);
+            p = up;
+        }
+    }
+    cow_pos_fini(&p);
+    return e == -EXDEV ? 0 : e;
+}
+
+static int move_check_loops(struct move *m)
+{
+    int e = 0;
+
+    if (S_ISDIR(m->source.id.mode)) {
+        e = is_above(m->l, &m->source_dir, m->to);
+        if (e > 0)
+            return -EINVAL;
+    }
+    if (e == 0 && exists(&m->target) && S_ISDIR(m->target.id.mode)) {
+        e = is_above(m->l, &m->target_dir, m->from);
+        if (e > 0)
+            return m->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+    }
+    return e;
+}
+
+static int move_check_types(struct move *m)
+{
+    bool is_dir = S_ISDIR(m->source.id.mode);
+
+    if (!exists(&m->target) || m->flags & RENAME_EXCHANGE)
+        return 0;
+    if (is_dir && !S_ISDIR(m->target.id.mode))
+        return -ENOTDIR;
+    if (!is_dir && S_ISDIR(m->target.id.mode))
+        return -EISDIR;
+    return is_dir ? cow_is_empty(m->l, &m->target_dir) : 0;
+}
+
+static int move_check(struct move *m)
+{
+    int e = 0;
+
+    if (!exists(&m->source))
+        return -ENOENT;
+    if (m->flags & RENAME_NOREPLACE && exists(&m->target))
+        return -EEXIST;
+    if (m->flags & RENAME_EXCHANGE && !exists(&m->target))
+        return -ENOENT;
+    if (m->from->foreign || m->to->foreign)
+        return m->from->foreign && m->to->foreign ? -EROFS : -EXDEV;
+    e = move_check_loops(m);
+    if (e == 0)
+        e = cow_may_remove(m->l, m->from, &m->source);
+    if (e == 0)
+        e = exists(&m->target) ? cow_may_remove(m->l, m->to, &m->target)
+                               : cow_may_write_dir(m->l, m->to);
+    return e < 0 ? e : move_check_types(m);
+}
+
+static void move_undo_name(struct move *m)
+{
+    if (m->to->node && !m->target.in_upper)
+        cow_name_del(m->l, m->to->node, m->new, NAME_UPPER);
+}
+
+/* What was at the new name is gone. Nothing here can be undone: room has been reserved. */
+static int move_replaced(struct move *m, const struct cow_attr *replaced)
+{
+    struct cow_entry *t = &m->target;
+    int e = 0;
+
+    if (m->from->node)
+        cow_name_del(m->l, m->from->node, m->old, NAME_UPPER);
+    if (!exists(t))
+        return 0;
+    if (t->in_upper) {
+        cow_quota_forget(m->l, replaced);
+        if (t->node && S_ISDIR(t->id.mode))
+            cow_node_dead(m->l, t->node);
+    } else {
+        e = cow_whiteout(m->l, m->to, m->new);
+        if (e == 0 && S_ISDIR(t->id.mode))
+            e = cow_bury(m->l, &m->target_dir);
+        if (e < 0)
+            m->l->broken = true;
+    }
+    if (t->node && !S_ISDIR(t->id.mode))
+        cow_maybe_dead(m->l, t->node);
+    return e;
+}
+
+static int move_do(struct move *m)
+{
+    struct cow_layer *l = m->l;
+    struct cow_attr replaced = {0};
+    int e = cow_writable_dir(l, m->from);
+
+    if (e == 0)
+        e = cow_writable_dir(l, m->to);
+    if (e == 0)
+        e = cow_log_reserve(l);
+    if (e == 0)
+        e = place(l, m->from, m->old, &m->source);
+    if (e == 0 && m->flags & RENAME_EXCHANGE) {
+        e = place(l, m->to, m->new, &m->target);
+        return e < 0 ? e
+                     : sys_renameat2(m->from->upper_fd, m->old, m->to->upper_fd, m->new,
+                                     RENAME_EXCHANGE);
+    }
+    if (e == 0 && m->target.in_upper)
+        e = cow_attr_at(m->to->upper_fd, m->new, &replaced);
+    if (e == 0 && m->to->node) {
+        e = cow_name_add(l, m->to->node, m->new, NAME_UPPER, NULL);
+        if (e == 0)
+            e = cow_name_prepare(l, m->to->node, m->new);
+    }
+    if (e < 0)
+        return e;
+    e = sys_renameat2(m->from->upper_fd, m->old, m->to->upper_fd, m->new, 0);
+    if (e < 0) {
+        move_undo_name(m);
+        return e;
+    }
+    return move_replaced(m, &replaced);
+}
+
+static int move_look(struct move *m)
+{
+    int e = cow_lookup(m->l, m->from, m->old, &m->source);
+
+    return e < 0 ? e : cow_lookup(m->l, m->to, m->new, &m->target);
+}
+
+static int move_open_dirs(struct move *m)
+{
+    int e = 0;
+
+    if (exists(&m->source) && S_ISDIR(m->source.id.mode))
+        e = cow_enter(m->l, m->from, m->old, &m->source_dir);
+    if (e == 0 && exists(&m->target) && S_ISDIR(m->target.id.mode))
+        e = cow_enter(m->l, m->to, m->new, &m->target_dir);
+    return e;
+}
+
+/* With the locks: is everything as it was when they were chosen? */
+static int move_again(struct move *m)
+{
+    struct cow_entry source = m->source, target = m->target;
+    int e = move_look(m);
+
+    if (e < 0)
+        return e;
+    if (exists(&source) != exists(&m->source) || exists(&target) != exists(&m->target))
+        return -EAGAIN;
+    if (exists(&source) && S_ISDIR(source.id.mode) != S_ISDIR(m->source.id.mode))
+        return -EAGAIN;
+    if (exists(&target) && (S_ISDIR(target.id.mode) || S_ISDIR(m->target.id.mode)) &&
+        !same_object(&target, &m->target))
+        return -EAGAIN;
+    return cow_pos_update(m->l, &m->target_dir);
+}
+
+static int move_locked(struct move *m)
+{
+    int e = move_again(m);
+
+    if (e < 0)
+        return e;
+    if (!(m->flags & RENAME_NOREPLACE) && exists(&m->source) && exists(&m->target) &&
+        same_object(&m->source, &m->target))
+        return 0; /* one name, or two of one file: as POSIX has it */
+    e = move_check(m);
+    return e < 0 ? e : move_do(m);
+}
+
+static int move_once(struct move *m)
+{
+    struct cow_locks locks = {0};
+    bool dirs;
+    int e = move_look(m);
+
+    if (e == 0)
+        e = move_open_dirs(m);
+    if (e < 0)
+        return e;
+    dirs = m->source_dir.ino || m->target_dir.ino;
+    cow_locks_add(&locks, cow_dir_lock(m->l, m->from));
+    cow_locks_add(&locks, cow_dir_lock(m->l, m->to));
+    if (m->target_dir.ino && !(m->flags & RENAME_EXCHANGE))
+        cow_locks_add(&locks, cow_dir_lock(m->l, &m->target_dir));
+    if (dirs)
+        pthread_mutex_lock(&m->l->moves);
+    cow_locks_take(&locks);
+    e = move_locked(m);
+    cow_locks_drop(&locks);
+    if (dirs)
+        pthread_mutex_unlock(&m->l->moves);
+    return e;
+}
+
+#define RENAME_TRIES 8
+
+int cow_rename(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *to,
+               const char *new, unsigned flags)
+{
+    int e = -EAGAIN;
+
+    if (flags & ~(unsigned)(RENAME_NOREPLACE | RENAME_EXCHANGE) ||
+        flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return -EINVAL;
+    for (int i = 0; i < RENAME_TRIES && e == -EAGAIN; i++) {
+        struct move m = {.l = l,
+                         .from = from,
+                         .to = to,
+                         .old = old,
+                         .new = new,
+                         .flags = flags,
+                         .source_dir = COW_POS_INIT,
+                         .target_dir = COW_POS_INIT};
+
+        e = move_once(&m);
+        cow_pos_fini(&m.source_dir);
+        cow_pos_fini(&m.target_dir);
+    }
+    return e;
+}
