@@ -19,7 +19,7 @@ struct run_args {
     const char *explain_path; /* --explain=FILE, or NULL: stderr */
     const struct arch *print_arch;
     int status_fd; /* -1: none; open for writing, checked */
-    bool stats, quiet;
+    bool stats, quiet, diff, changes_json;
 };
 
 /* Fills *a in every case (run_args_fini is always right). 0 or a negative errno with *err. */

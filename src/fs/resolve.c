@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "fs/procfs.h"
+#include "fs/staged.h"
 #include "fs/walk.h"
 #include "plan/plan.h"
 #include "plan/root.h"
@@ -125,7 +126,8 @@ static bool resolve_fast(const struct root *root, int base_fd, const char *path,
     uint64_t how = O_PATH | O_CLOEXEC, resolve = RESOLVE_NO_MAGICLINKS;
     int fd;
 
-    if (root && !root->plain)
+    /* Nor of what a layer changes, nor of where it is stored. */
+    if (root && (!root->plain || (root->layer && !cow_is_clean(root->layer))))
         return false;
     if (root)
         resolve |= *path == '/' ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
@@ -140,7 +142,8 @@ static bool resolve_fast(const struct root *root, int base_fd, const char *path,
     if (fd < 0)
         return false;
     if (sys_identify(fd, &ret->id) < 0 || procfs_is(fd, &ret->id) ||
-        (root && root_is_hidden(root, &ret->id))) {
+        (root && root_is_hidden(root, &ret->id)) ||
+        (root && root->layer && cow_stores(root->layer, fd, &ret->id))) {
         util_close(fd);
         return false;
     }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "fs/place.h"
+#include "fs/staged.h"
 #include "plan/root.h"
 
 static const struct root *view_root(const struct request *r)
@@ -159,8 +160,11 @@ static const char *view_below(int top_fd, const char *place)
 ssize_t view_name(const struct root *root, int fd, char *buf, size_t size)
 {
     char place[PATH_MAX];
-    ssize_t n = fd_location(fd, place, sizeof(place));
+    ssize_t n = root->layer ? cow_place(root->layer, fd, buf, size) : -EXDEV;
 
+    if (n != -EXDEV)
+        return n == -ESTALE ? -ENOENT : n;
+    n = fd_location(fd, place, sizeof(place));
     return n < 0 ? n : view_name_of(root, place, buf, size);
 }
 
