@@ -24,6 +24,8 @@ WORDS = {
     'print-filter': ['x86_64', 'aarch64'],
     'stop-signal': ['TERM', 'INT', 'HUP', 'QUIT', 'KILL'],
     'gpu': ['all'],
+    'on-exit': ['commit', 'abort', 'keep'],
+    'on-error': ['commit', 'abort', 'keep'],
 }
 
 
