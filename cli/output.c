@@ -56,7 +56,8 @@ void cli_note(const char *fmt, ...)
 
 int cli_fail(const struct error *err)
 {
-    cli_note("%s%s%s", err->where, *err->where ? ": " : "", err->message);
+    if (*err->message) /* empty: a helper program has told already */
+        cli_note("%s%s%s", err->where, *err->where ? ": " : "", err->message);
     switch (err->kind) {
     case ERROR_USAGE: return EXIT_WRONG_USAGE;
     case ERROR_NOTFOUND: return EXIT_NOT_FOUND;

@@ -15,6 +15,7 @@
 
 void run_args_fini(struct run_args *a)
 {
+    cli_image_fini(&a->image);
     policy_fini(&a->policy);
 }
 
@@ -127,6 +128,7 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_num_cpus: return policy_set_num_cpus(p, flag, value, err);
     case RUN_OPTION_cpu_cores: return policy_set_cpu_cores(p, flag, value, err);
     case RUN_OPTION_exec_shell: return set_shell(a, flag, value, err);
+    case RUN_OPTION_image: a->image_ref = value; return 0;
     case RUN_OPTION_env: return policy_add_env(p, flag, value, err);
     case RUN_OPTION_cwd: return policy_set_cwd(p, flag, value, err);
     case RUN_OPTION_user: return policy_set_user(p, flag, value, err);
@@ -159,7 +161,7 @@ static int check_conflicts(const struct run_args *a, const struct option_parser 
     if (a->shell[0] && word)
         return error_set(err, ERROR_USAGE, -EINVAL, "--exec-shell",
                          "cannot be combined with a command (\"%.80s\")", word);
-    if (!a->shell[0] && !word && a->action == ACTION_RUN)
+    if (!a->shell[0] && !word && !a->image_ref && a->action == ACTION_RUN)
         return error_set(err, ERROR_USAGE, -EINVAL, NULL,
                          "no command given (accepted: sandlock run [OPTION]... -- COMMAND, or "
                          "--exec-shell CMD)");
@@ -183,6 +185,22 @@ static int check_conflicts(const struct run_args *a, const struct option_parser 
                              "needs a supervisor and cannot be combined with --no-supervisor");
         }
     }
+    return 0;
+}
+
+/* The image is the root, and its own words the command when none was given. */
+static int take_image(struct run_args *a, struct error *err)
+{
+    int r = cli_image_get(&a->image, a->image_ref, err);
+
+    if (r == 0)
+        r = cli_image_apply(&a->image, &a->policy, err);
+    if (r < 0 || (a->argv && *a->argv))
+        return r;
+    if (!a->image.argv.n)
+        return error_set(err, ERROR_USAGE, -EINVAL, "--image",
+                         "the image names no command: give one behind --");
+    a->argv = (const char *const *)a->image.argv.v;
     return 0;
 }
 
@@ -211,5 +229,10 @@ int run_args_parse(struct run_args *a, char *const *argv, struct error *err)
     if (o < 0)
         return o;
     a->argv = a->shell[0] ? a->shell : (const char *const *)p.argv;
+    if (a->image_ref) {
+        o = take_image(a, err);
+        if (o < 0)
+            return o;
+    }
     return policy_validate(&a->policy, err);
 }

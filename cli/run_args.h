@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "image.h"
 #include "policy/policy.h"
 
 struct arch;
@@ -20,6 +21,8 @@ struct run_args {
     const struct arch *print_arch;
     int status_fd; /* -1: none; open for writing, checked */
     bool stats, quiet, diff, changes_json;
+    const char *image_ref; /* --image, or NULL */
+    struct cli_image image;
 };
 
 /* Fills *a in every case (run_args_fini is always right). 0 or a negative errno with *err. */

@@ -8,6 +8,7 @@ complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-write -s w -r -F
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-deny -r -F -d 'neither read nor written, even inside a granted tree'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-mount -r -d 'show this file or tree of the host at that place, writable unless :ro'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l chroot -r -a '(__fish_complete_directories)' -d 'root of the command; -r, -w and --cwd then name paths inside'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l image -r -d 'root and defaults from a container image: docker://REF, docker-daemon:REF, oci:DIR[:TAG], oci-archive:FILE[:TAG]; read-only, shared between runs'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-allow -r -d 'allow connections: [tcp://|udp://|icmp://]HOST[:PORTS]; HOST is a name, an address, a network or *; PORTS a list such as 80,8000-8010, or *; :PORTS is TCP to any host'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-allow-bind -r -d 'allow TCP servers on these ports (0: any free port)'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-deny -r -d 'deny what would be allowed, for addresses and networks; alone: allow everything else'

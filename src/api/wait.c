@@ -142,7 +142,8 @@ static void loop_on_channel(struct wait_loop *w)
     }
     w->result->stats.usage = e.usage;
     if (e.kind == ANCHOR_EVENT_STOPPED) {
-        loop_job_control(w, WSTOPSIG(e.status));
+        if (WSTOPSIG(e.status) != SIGSTOP || !limits_hold_by_signal(w->s->limits))
+            loop_job_control(w, WSTOPSIG(e.status));
         return;
     }
     if (e.kind == ANCHOR_EVENT_LEADER) {

@@ -392,6 +392,7 @@ static const struct feature_call image_calls[] = {
 
 const struct feature determinism_image_feature = {
     .name = "time-start, random-seed",
+    .traces = true,
     .wanted = image_wanted,
     .calls = image_calls,
     .ncalls = ARRAY_SIZE(image_calls),

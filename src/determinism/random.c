@@ -150,6 +150,7 @@ static const struct feature_call random_calls[] = {
 
 const struct feature determinism_random_feature = {
     .name = "random-seed",
+    .traces = true,
     .wanted = random_wanted,
     .calls = random_calls,
     .ncalls = ARRAY_SIZE(random_calls),

@@ -16,7 +16,6 @@
 #include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
-#include "plan/root.h"
 
 #define OPEN_TRIES 8
 #define OPEN_HOW_MIN 24   /* OPEN_HOW_SIZE_VER0 */
@@ -43,6 +42,7 @@ struct open_call {
     uint64_t flags;
     mode_t mode;
     uint64_t resolve;
+    unsigned limits; /* the same for a walk by hand */
 };
 
 /* struct open_how with the size rules of openat2(2): longer is fine when the tail is zero. */
@@ -75,6 +75,16 @@ static int open_read_how(const struct request *r, struct open_call *c)
         return -EINVAL;
     c->mode = (mode_t)word[1];
     return 0;
+}
+
+/* In a tree of the command's own the walk keeps the restrictions: the kernel's knows no mounts of ours. */
+static unsigned open_limits(uint64_t resolve)
+{
+    return (resolve & RESOLVE_NO_SYMLINKS ? WALK_NO_LINKS | WALK_NO_MAGIC : 0) |
+           (resolve & RESOLVE_NO_MAGICLINKS ? WALK_NO_MAGIC : 0) |
+           (resolve & RESOLVE_NO_XDEV ? WALK_NO_XDEV : 0) |
+           (resolve & RESOLVE_BENEATH ? WALK_BENEATH : 0) |
+           (resolve & RESOLVE_IN_ROOT ? WALK_IN_ROOT : 0);
 }
 
 static int open_decode(const struct request *r, struct open_call *c)
@@ -256,7 +266,7 @@ static int open_new(const struct request *r, const struct open_call *c, const st
 static struct verdict open_create(const struct request *r, const struct open_call *c)
 {
     _cleanup_target_ struct target t;
-    unsigned walk = WALK_PARENT;
+    unsigned walk = WALK_PARENT | c->limits;
     int e;
 
     e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
@@ -286,27 +296,10 @@ static struct verdict open_create(const struct request *r, const struct open_cal
 
 /* The kernel walks with the caller's restrictions. Ordinary links of procfs then mean the
  * supervisor: the judge refuses what they lead to, nothing is opened by mistake. */
-/* Where the kernel's walk begins and what keeps it there. In a tree of the command's own "/" is its root,
- * and what does not say how far up it may go stays beneath the directory it starts from. */
-static int open_restricted_start(const struct request *r, const struct open_call *c,
-                                 const char *path, uint64_t *ret_resolve)
-{
-    const struct root *root = supervisor_plan(r->sup)->root;
-
-    *ret_resolve = c->resolve | RESOLVE_NO_MAGICLINKS;
-    if (root && !(c->resolve & (RESOLVE_BENEATH | RESOLVE_IN_ROOT))) {
-        *ret_resolve |= *path == '/' ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
-        if (*path == '/')
-            return fcntl(root->fd, F_DUPFD_CLOEXEC, 0);
-    }
-    return request_fd_path(r, c->dirfd);
-}
-
 static int open_restricted(const struct request *r, const struct open_call *c, struct target *t)
 {
     _cleanup_close_ int base_fd = -1;
-    uint64_t flags = O_PATH | O_CLOEXEC | (c->flags & (O_NOFOLLOW | O_DIRECTORY)), resolve;
-    const struct root *root = supervisor_plan(r->sup)->root;
+    uint64_t flags = O_PATH | O_CLOEXEC | (c->flags & (O_NOFOLLOW | O_DIRECTORY));
     ssize_t n;
     int e;
 
@@ -318,14 +311,14 @@ static int open_restricted(const struct request *r, const struct open_call *c, s
         return -EAGAIN; /* always allowed to say so: the caller asks again without */
     if ((c->flags & O_CREAT) && t->path[n - 1] == '/')
         return -EISDIR;
-    base_fd = open_restricted_start(r, c, t->path, &resolve);
+    base_fd = request_fd_path(r, c->dirfd);
     if (base_fd < 0 && (t->path[0] != '/' || (c->resolve & RESOLVE_IN_ROOT))) {
         e = base_fd;
         base_fd = -1;
         return e;
     }
     for (int i = 0; i < OPEN_TRIES; i++) {
-        e = sys_openat2(base_fd, t->path, flags, 0, resolve);
+        e = sys_openat2(base_fd, t->path, flags, 0, c->resolve | RESOLVE_NO_MAGICLINKS);
         if (e != -EAGAIN)
             break;
     }
@@ -333,8 +326,6 @@ static int open_restricted(const struct request *r, const struct open_call *c, s
         return e;
     t->at.fd = e;
     e = sys_identify(t->at.fd, &t->at.id);
-    if (e == 0 && root && root_is_hidden(root, &t->at.id))
-        e = -ENOENT;
     if (e < 0)
         return e;
     t->at.on_proc = sys_fs_magic(t->at.fd) == 0x9fa0; /* PROC_SUPER_MAGIC */
@@ -350,7 +341,6 @@ static int open_restricted_parent(const struct request *r, const struct open_cal
     const char *name = slash ? slash + 1 : t->path;
     char dir[PATH_MAX];
     size_t n = slash ? (size_t)(slash - t->path) + 1 : 0;
-    uint64_t resolve;
     int fd;
 
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
@@ -359,8 +349,9 @@ static int open_restricted_parent(const struct request *r, const struct open_cal
         return -ENAMETOOLONG;
     memcpy(dir, t->path, n);
     memcpy(dir + n, ".", 2);
-    base_fd = open_restricted_start(r, c, t->path, &resolve);
-    fd = sys_openat2(base_fd, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, resolve);
+    base_fd = request_fd_path(r, c->dirfd);
+    fd = sys_openat2(base_fd, dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+                     c->resolve | RESOLVE_NO_MAGICLINKS);
     if (base_fd < 0)
         base_fd = -1;
     if (fd < 0)
@@ -372,8 +363,8 @@ static int open_restricted_parent(const struct request *r, const struct open_cal
 
 static struct verdict open_with_resolve(const struct request *r, const struct open_call *c)
 {
-    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    int e = staged_layer(r) ? -ENOSYS : open_restricted(r, c, &t); /* callers fall back to openat */
+    _cleanup_target_ struct target t;
+    int e = open_restricted(r, c, &t);
 
     if (e == 0)
         return open_existing(r, c, &t);
@@ -389,7 +380,7 @@ static struct verdict open_with_resolve(const struct request *r, const struct op
 static struct verdict open_plain(const struct request *r, const struct open_call *c)
 {
     _cleanup_target_ struct target t;
-    unsigned walk = c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW;
+    unsigned walk = c->limits | (c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW);
     int e;
 
     if (c->flags & O_DIRECTORY)
@@ -406,13 +397,12 @@ static struct verdict open_path_only(const struct request *r, const struct open_
     int e;
 
     if (c->resolve) {
-        t.at = (struct resolved)RESOLVED_INIT;
-        e = staged_layer(r) ? -ENOSYS : open_restricted(r, c, &t);
+        e = open_restricted(r, c, &t);
         if (e == 0)
             e = behalf_judge(r, &t.at, JUDGE_LOOK, t.path);
     } else {
         e = target_judge(r, c->dirfd, call_addr(&r->call, 1),
-                         c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW, JUDGE_LOOK, &t);
+                         c->limits | (c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW), JUDGE_LOOK, &t);
     }
     if (e < 0)
         return verdict_errno(e);
@@ -432,6 +422,12 @@ struct verdict behalf_open(struct request *r)
 
     if (e < 0)
         return verdict_errno(e);
+    if (c.resolve && supervisor_plan(r->sup)->root) {
+        if (c.resolve & OPEN_CACHED)
+            return verdict_errno(EAGAIN);
+        c.limits = open_limits(c.resolve);
+        c.resolve = 0;
+    }
     if (c.flags & O_PATH)
         return open_path_only(r, &c);
     if (c.resolve)

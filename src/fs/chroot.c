@@ -154,6 +154,7 @@ static const struct feature_call chroot_calls[] = {
 
 const struct feature fs_chroot_feature = {
     .name = "fs-chroot",
+    .traces = true,
     .wanted = chroot_wanted,
     .calls = chroot_calls,
     .ncalls = ARRAY_SIZE(chroot_calls),

@@ -77,33 +77,47 @@ static int load_open_path(const struct request *r, const char *path)
     return e;
 }
 
-/* "#!interpreter argument": the rules of binfmt_script. 0, or -ENOEXEC. */
+static bool script_is_space(char c)
+{
+    return c == ' ' || c == '\t';
+}
+
+/* First character in [at, last] that is no space; or that ends a word. NULL: none. */
+static char *script_skip(char *at, const char *last, bool spaces)
+{
+    for (; at <= last; at++) {
+        if (spaces ? !script_is_space(*at) : script_is_space(*at) || !*at)
+            return at;
+    }
+    return NULL;
+}
+
+/* "#!interpreter argument", step by step as load_script() of the kernel does it: the line ends where its
+ * buffer does, then the argument is cut off, but not the interpreter. 0, -ENOEXEC, or -EACCES for the
+ * interpreter without a name, which is the working directory. */
 static int script_parse(char head[EXEC_HEAD + 1], char **ret_interpreter, char **ret_argument)
 {
-    char *end = memchr(head, '\n', EXEC_HEAD), *at = head + 2, *name;
+    char *last = head + EXEC_HEAD - 1, *end = memchr(head, '\n', EXEC_HEAD), *at;
 
     if (!end) {
-        /* The line goes on: fine when it is the argument that is cut off. */
-        end = head + strnlen(head, EXEC_HEAD);
-        name = at + strspn(at, " \t");
-        if (end == head + EXEC_HEAD && name + strcspn(name, " \t") >= end)
+        at = script_skip(head + 2, last, true);
+        if (!at || !script_skip(at, last, false))
             return -ENOEXEC;
+        end = last;
     }
+    while (script_is_space(end[-1]))
+        end--;
     *end = '\0';
-    while (end > at && (end[-1] == ' ' || end[-1] == '\t'))
-        *--end = '\0';
-    at += strspn(at, " \t");
-    if (!*at)
+    *ret_interpreter = script_skip(head + 2, end, true);
+    if (!*ret_interpreter || *ret_interpreter == end)
         return -ENOEXEC;
-    *ret_interpreter = at;
-    at += strcspn(at, " \t");
     *ret_argument = NULL;
-    if (*at) {
-        *at++ = '\0';
-        at += strspn(at, " \t");
-        *ret_argument = *at ? at : NULL;
+    at = script_skip(*ret_interpreter, end, false);
+    if (at && *at) {
+        *ret_argument = script_skip(at, end, true);
+        *at = '\0';
     }
-    return 0;
+    return **ret_interpreter ? 0 : -EACCES;
 }
 
 /* The new words go before the ones that are there; of the first script, before its own name. */

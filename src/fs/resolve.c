@@ -185,7 +185,9 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
     *ret = (struct resolved)RESOLVED_INIT;
     if (!*path)
         return flags & WALK_EMPTY_OK ? resolve_self(r, dirfd, flags, ret) : -ENOENT;
-    if (*path != '/') {
+    if (*path == '/' && (flags & WALK_BENEATH))
+        return -EXDEV;
+    if (*path != '/' || (flags & WALK_IN_ROOT)) {
         base_fd = request_fd_path(r, dirfd);
         if (base_fd < 0) {
             int e = base_fd;
@@ -194,6 +196,8 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
             return e;
         }
     }
+    if (flags & WALK_LIMITS)
+        return walk_path(r, base_fd, path, flags, ret);
     if (!(flags & WALK_PARENT) && resolve_fast(root, base_fd, path, flags, ret))
         return 0;
     parent_fd = resolve_parent(root, base_fd, path, &last);

@@ -14,7 +14,15 @@ enum walk_flags {
     WALK_PARENT = 1u << 1,    /* the last component may be missing; always fill parent and name */
     WALK_EMPTY_OK = 1u << 2,  /* AT_EMPTY_PATH: an empty path means dirfd itself */
     WALK_DIRECTORY = 1u << 3, /* the object must be a directory */
+    /* As the RESOLVE_* flags of openat2(2) say. */
+    WALK_NO_LINKS = 1u << 4,
+    WALK_NO_MAGIC = 1u << 5,
+    WALK_NO_XDEV = 1u << 6,
+    WALK_BENEATH = 1u << 7,
+    WALK_IN_ROOT = 1u << 8,
 };
+#define WALK_SCOPED (WALK_BENEATH | WALK_IN_ROOT)
+#define WALK_LIMITS (WALK_NO_LINKS | WALK_NO_MAGIC | WALK_NO_XDEV | WALK_SCOPED)
 
 struct resolved {
     int parent_fd; /* O_PATH directory holding the last component, or -1 (not needed) */

@@ -26,11 +26,17 @@
 struct walk {
     const struct request *r;
     const struct root *root; /* the command's tree, NULL: the host's */
+    int scope_fd;            /* WALK_SCOPED: where the walk began; borrowed */
+    struct sys_ident scope;
+    uint64_t mnt;  /* WALK_NO_XDEV: the mount it began on, */
+    bool on_mount; /* whether that is one of ours, */
+    bool rooted;   /* and whether the kernel would have looked for the root yet */
     unsigned flags;
     int cur_fd; /* where we are: always a directory when a component is looked up */
     struct cow_layer *layer; /* of --workdir, or NULL */
     bool staged;             /* cur_fd is of the layer's view, there: */
     struct cow_pos pos;
+    uint64_t scope_ino; /* WALK_SCOPED: the walk began there in the view; 0: elsewhere */
     unsigned links;
     size_t off;
     size_t len;
@@ -112,6 +118,12 @@ static int walk_take_pos(struct walk *w, struct cow_pos *pos)
     return 0;
 }
 
+/* Staging a directory gives it another side: the scope is known by its number in the view. */
+static bool walk_at_scope(const struct walk *w)
+{
+    return (w->flags & WALK_SCOPED) && w->staged && w->scope_ino == w->pos.ino;
+}
+
 /* O_PATH descriptor of a component. */
 static int walk_open_staged(struct walk *w, const char *name)
 {
@@ -122,6 +134,8 @@ static int walk_open_staged(struct walk *w, const char *name)
         return sys_open_path(w->cur_fd, ".", O_DIRECTORY);
     if (strcmp(name, "..") != 0)
         return cow_open_path(w->layer, &w->pos, name);
+    if (walk_at_scope(w))
+        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
     e = cow_parent(w->layer, &w->pos, &up);
     if (e == -EXDEV)
         return sys_open_path(w->pos.lower_fd, "..", O_DIRECTORY);
@@ -138,7 +152,7 @@ static int walk_enter(struct walk *w, const char *name, int *fd, const struct sy
     struct cow_pos next = COW_POS_INIT;
     int e;
 
-    if (w->staged && strcmp(name, ".") == 0)
+    if (w->staged && (strcmp(name, ".") == 0 || (strcmp(name, "..") == 0 && walk_at_scope(w))))
         return 0;
     if (w->staged && strcmp(name, "..") == 0)
         e = cow_parent(w->layer, &w->pos, &next);
@@ -159,15 +173,21 @@ static int walk_enter(struct walk *w, const char *name, int *fd, const struct sy
 /* The command's "/". */
 static int walk_top(const struct walk *w)
 {
+    if (w->flags & WALK_IN_ROOT)
+        return walk_dup(w->scope_fd);
     return w->root ? walk_dup(w->root->fd) : sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
 }
+
+enum { WALK_AT_ROOT = 1, WALK_AT_MOUNT };
 
 static int walk_is_top(int dir_fd, const struct sys_ident *id, void *arg)
 {
     const struct root *root = arg;
 
     (void)dir_fd;
-    return sys_ident_same(&root->id, id) || root_mount_top(root, id);
+    return sys_ident_same(&root->id, id) ? WALK_AT_ROOT
+           : root_mount_top(root, id)    ? WALK_AT_MOUNT
+                                         : 0;
 }
 
 /* ".." in a tree of our own: the root's is the root, a mount's is the directory it is mounted in. A
@@ -180,11 +200,15 @@ static int walk_up(const struct walk *w)
 
     if (e < 0)
         return e;
+    if ((w->flags & WALK_SCOPED) && sys_ident_same(&w->scope, &id))
+        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
+    if (!w->root)
+        return sys_open_path(w->cur_fd, "..", O_DIRECTORY);
     if (sys_ident_same(&w->root->id, &id))
         return walk_dup(w->cur_fd);
     m = root_mount_top(w->root, &id);
     if (m)
-        return walk_dup(m->parent_fd);
+        return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->parent_fd);
     fd = sys_open_path(w->cur_fd, "..", O_DIRECTORY);
     if (fd < 0)
         return fd;
@@ -205,7 +229,7 @@ static int walk_open(struct walk *w, const char *name, bool *ret_mounted)
     *ret_mounted = false;
     if (w->staged)
         return walk_open_staged(w, name);
-    if (w->root && strcmp(name, "..") == 0)
+    if ((w->root || (w->flags & WALK_SCOPED)) && strcmp(name, "..") == 0)
         return walk_up(w);
     if (w->root && root_has_name(w->root, name)) {
         e = sys_identify_at(w->cur_fd, ".", &id);
@@ -214,7 +238,7 @@ static int walk_open(struct walk *w, const char *name, bool *ret_mounted)
         m = root_mount_on(w->root, &id, name);
         *ret_mounted = m;
         if (m)
-            return walk_dup(m->fd);
+            return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->fd);
     }
     return sys_open_path(w->cur_fd, name, O_NOFOLLOW);
 }
@@ -233,11 +257,14 @@ static int walk_splice(struct walk *w, const char *text, size_t n, const struct 
     w->off = 0;
     w->len = c->last && !c->slash ? n : n + 1 + left;
     if (text[0] == '/') {
+        /* Before it has, the kernel takes every root for one on another mount (nd_jump_root). */
+        if ((w->flags & WALK_BENEATH) || ((w->flags & WALK_NO_XDEV) && (w->on_mount || !w->rooted)))
+            return -EXDEV;
         util_close(w->cur_fd);
         w->cur_fd = walk_top(w);
         if (w->cur_fd < 0)
             return w->cur_fd;
-        walk_leave_layer(w);
+        return walk_find_layer(w);
     }
     return 0;
 }
@@ -293,6 +320,8 @@ static int walk_proc_link(struct walk *w, int link_fd, const struct sys_ident *i
          * to a member in between, the old process is dead and its links lead nowhere. */
         if (!supervisor_is_member(w->r->sup, place.pid))
             return -EACCES;
+        if (w->flags & (WALK_NO_MAGIC | WALK_SCOPED))
+            return w->flags & WALK_NO_MAGIC ? -ELOOP : -EXDEV;
         *ret_fd = view_proc_link(w->r, w->cur_fd, c->name);
         if (*ret_fd == -ENODATA)
             *ret_fd = sys_open_path(w->cur_fd, c->name, 0);
@@ -323,7 +352,7 @@ static int walk_link(struct walk *w, int link_fd, const struct sys_ident *id,
     ssize_t n;
     int e;
 
-    if (++w->links > WALK_MAX_LINKS)
+    if (++w->links > WALK_MAX_LINKS || (w->flags & WALK_NO_LINKS))
         return -ELOOP;
     if (procfs_is(link_fd, id))
         return walk_proc_link(w, link_fd, id, c, ret_fd);
@@ -376,6 +405,7 @@ static int walk_step(struct walk *w, struct resolved *ret)
 
     if (e < 0)
         return e;
+    w->rooted |= strcmp(c.name, "..") == 0;
     fd = walk_open(w, c.name[0] ? c.name : ".", &mounted);
     if (fd < 0) {
         e = fd;
@@ -403,6 +433,9 @@ static int walk_step(struct walk *w, struct resolved *ret)
         ret->magic = c.last;
         followed = true;
     }
+    /* The two sides of the view are one file system. */
+    if ((w->flags & WALK_NO_XDEV) && !w->staged && id.mnt != w->mnt)
+        return -EXDEV;
     ret->mounted = mounted && c.last;
     if (c.last) {
         e = walk_finish(w, &c, fd, &id, ret);
@@ -435,10 +468,25 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     if (w.len >= sizeof(w.text))
         return -ENAMETOOLONG;
     memcpy(w.text, path, w.len);
+    w.scope_fd = start_fd;
+    w.on_mount = false;
+    w.rooted = *path == '/' || (flags & WALK_SCOPED);
+    if ((flags & WALK_SCOPED) && sys_identify(start_fd, &w.scope) < 0)
+        return -EIO;
     w.cur_fd = start_fd < 0 || *path == '/' ? walk_top(&w) : walk_dup(start_fd);
     if (w.cur_fd < 0)
         return w.cur_fd;
     e = walk_find_layer(&w);
+    w.scope_ino = w.staged ? w.pos.ino : 0;
+    if (flags & WALK_NO_XDEV) {
+        struct sys_ident id;
+
+        w.mnt = w.staged                           ? cow_mount(w.layer)
+                : sys_identify(w.cur_fd, &id) < 0 ? 0
+                                                   : id.mnt;
+        w.on_mount = w.root && place_ascend(w.cur_fd, walk_is_top, (void *)(uintptr_t)w.root) ==
+                                   WALK_AT_MOUNT;
+    }
     while (e == 0)
         e = walk_step(&w, ret);
     walk_leave_layer(&w);

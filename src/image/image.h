@@ -72,6 +72,9 @@ int unpack_layer(struct unpack *u, int blob_fd, const struct image_blob *b, stru
 /* The same for an archive that is not a layer (oci-archive): no digest, no whiteouts. */
 int unpack_archive(struct unpack *u, int fd, const char *what, struct error *err);
 
+/* The image's user as "UID:GID", names looked up in its own files. 0 or -errno. */
+int image_user(int root_fd, const char *user, char ret[32], struct error *err);
+
 /* ---- trees ---- */
 /* Removes a name and what lies beneath it, without following links. 0 or -errno. */
 int tree_remove(int dir_fd, const char *name);

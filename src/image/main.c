@@ -335,10 +335,32 @@ static void put_list(const json_t *settings, const char *name, const char *key)
     }
 }
 
+/* As numbers; "" for none and for root, which is whoever starts the run: nobody has more inside. */
+static int find_user(struct job *j, const struct image *m, char ret[32])
+{
+    const char *user = json_string_value(json_object_get(m->settings, "User"));
+    _cleanup_close_ int root_fd =
+        openat(j->cache_fd, m->manifest.digest, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int r = 0;
+
+    ret[0] = '\0';
+    if (root_fd < 0)
+        return job_error(j, -errno, "image cache");
+    if (user && *user)
+        r = image_user(root_fd, user, ret, &j->err);
+    if (strncmp(ret, "0:", 2) == 0)
+        ret[0] = '\0';
+    return r;
+}
+
 static int answer(struct job *j, const struct image *m)
 {
     _cleanup_free_ char *root = NULL;
+    char user[32];
+    int r = find_user(j, m, user);
 
+    if (r < 0)
+        return r;
     if (asprintf(&root, "%s/%s", j->cache, m->manifest.digest) < 0) {
         root = NULL;
         return job_error(j, -ENOMEM, "image");
@@ -349,7 +371,8 @@ static int answer(struct job *j, const struct image *m)
     put_list(m->settings, "Cmd", "cmd");
     put_list(m->settings, "Env", "env");
     put_text(m->settings, "WorkingDir", "workdir");
-    put_text(m->settings, "User", "user");
+    if (*user)
+        put("user", user);
     if (fflush(stdout) == EOF || ferror(stdout))
         return job_error(j, -EIO, "output");
     return 0;
@@ -391,16 +414,13 @@ int main(int argc, char **argv)
     struct job j = {.cache_fd = -1, .layout_fd = -1, .machine = machine_name()};
     int first = 1, r;
 
-    if (argc == 4 && strcmp(argv[1], "--cache") == 0) {
-        j.cache = strdup(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "--cache") == 0)
         first = 3;
-    } else {
-        j.cache = cache_default();
-    }
     if (argc != first + 1 || argv[first][0] == '-') {
         fputs("usage: sandlock-image [--cache DIR] REFERENCE\n", stderr);
         return 2;
     }
+    j.cache = first == 3 ? strdup(argv[2]) : cache_default();
     /* Names of pax archives are UTF-8; others are taken as the bytes they are. */
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     umask(022);
@@ -408,7 +428,7 @@ int main(int argc, char **argv)
     if (r == 0)
         r = work(&j);
     if (r < 0)
-        fprintf(stderr, "%s%s%s\n", j.err.where, *j.err.where ? ": " : "", j.err.message);
+        fprintf(stderr, "sandlock: %s%s%s\n", j.err.where, *j.err.where ? ": " : "", j.err.message);
     image_ref_fini(&j.ref);
     free(j.cache);
     return r == 0 ? 0 : j.err.kind == ERROR_USAGE ? 2 : 1;

@@ -85,10 +85,16 @@ const char *limits_name(enum limit_kind kind)
     return name[kind];
 }
 
-/* Exec guards trace as well, and a thread has one tracer. */
+/* A thread has one tracer, and a receiver that finds it taken would have to refuse the call. */
 static bool can_trace(const struct policy *p)
 {
-    return (!p || p->fs_deny.n == 0) && kernel_can_ptrace();
+    for (size_t i = 0; i < all_feature_count && p; i++) {
+        const struct feature *f = all_features[i];
+
+        if ((f->exec || f->traces) && f->wanted(p, kernel_probe()))
+            return false;
+    }
+    return kernel_can_ptrace();
 }
 
 const char *limits_backend(enum limit_kind kind, const struct policy *p)
@@ -149,6 +155,11 @@ int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, s
         r = limits_thread(l, cpu_main);
     *ret = l; /* also after a failure: the caller stops and frees */
     return r < 0 ? error_set(err, ERROR_SETUP, r, "limits", "%s", error_text(r)) : 0;
+}
+
+bool limits_hold_by_signal(const struct limits *l)
+{
+    return l && l->cpu_signals;
 }
 
 void limits_stop(struct limits *l)

@@ -42,6 +42,8 @@ struct limits;
 /* Nothing to do (*ret NULL) without a limit that needs a thread. `sup` may be NULL. */
 int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, struct limits **ret,
                  struct error *err);
+/* May a SIGSTOP that the command got be ours? Then it is nobody's wish to suspend the job. */
+bool limits_hold_by_signal(const struct limits *l);
 void limits_stop(struct limits *l);
 /* Of threads and features; `l` and `sup` may be NULL. */
 void limits_report(const struct limits *l, const struct supervisor *sup, struct limits_report *ret);

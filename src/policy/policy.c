@@ -224,6 +224,15 @@ int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, st
     return 0;
 }
 
+bool policy_has_mount(const struct policy *p, const char *place)
+{
+    for (size_t i = 0; i < p->fs_mount.n; i++) {
+        if (strcmp(p->fs_mount.v[i].place, place) == 0)
+            return true;
+    }
+    return false;
+}
+
 bool policy_has_view(const struct policy *p)
 {
     return p->chroot || p->fs_mount.n > 0 || p->workdir;

@@ -187,6 +187,8 @@ int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, str
 int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err);
 /* VIRTUAL:HOST[:ro] */
 int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err);
+/* Is something mounted at exactly this place? */
+bool policy_has_mount(const struct policy *p, const char *place);
 int policy_set_workdir(struct policy *p, const char *flag, const char *dir, struct error *err);
 int policy_set_fs_storage(struct policy *p, const char *flag, const char *dir, struct error *err);
 /* commit, abort, keep */

@@ -167,6 +167,7 @@ struct feature {
      * plan when `closed` is set (design rule 4). */
     bool closed;
     bool behalf;      /* performs file operations under the command's own Landlock domain */
+    bool traces;      /* handlers trace the caller, which can have one tracer (`exec` implies it) */
     bool writes_proc; /* receivers write to /proc/PID/mem at the exec stop */
     int (*start)(struct supervisor *s, void **ret_state, struct error *err); /* may be NULL */
     void (*stop)(void *state);                                               /* may be NULL */

@@ -12,10 +12,11 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'run'))
 from chroot_tree import make_root  # noqa: E402  pylint: disable=wrong-import-position
-from common import IN_VM, NR, SLOW, Script, helper, native, sandlock  # noqa: E402
+from common import IN_VM, LIMIT, NR, SLOW, Script, helper, native, sandlock  # noqa: E402
 
 SECONDS = float(os.environ.get('SANDLOCK_RACE_SECONDS',
-                               '10' if os.environ.get('SANDLOCK_LONG') else '3'))
+                               '10' if os.environ.get('SANDLOCK_LONG') else '2')) * (2 if IN_VM else 1)
+MODES = ['text', 'exec', 'cwd'] if IN_VM else ['text', 'link', 'tree', 'exec', 'execlink', 'cwd', 'fds']
 
 
 def make_race(tmp_path):
@@ -47,12 +48,12 @@ def make_race(tmp_path):
     return host, root, inner
 
 
-@pytest.mark.parametrize('mode', ['text', 'link', 'tree', 'exec', 'execlink', 'cwd', 'fds'])
+@pytest.mark.parametrize('mode', MODES)
 def test_race(mode, tmp_path):
     """Not one look outside. Where that is possible the host's tree is even granted, under another
     name, so that only the resolution stands between."""
     host, root, inner = make_race(tmp_path)
-    seconds = SECONDS * (5 if IN_VM else 1)
+    seconds = SECONDS
     grants = ['-r', '/', '-w', host]
     if not mode.startswith('exec'):
         grants += ['--fs-mount', f'/shown:{host}']
@@ -82,7 +83,7 @@ def test_directories_moved_from_outside(tmp_path):
 
     thread = threading.Thread(target=mover)
     thread.start()
-    seconds = SECONDS * (5 if IN_VM else 1)
+    seconds = SECONDS
     try:
         result = sandlock('run', '--chroot', root, '-r', '/', '-w', host, '--fs-mount',
                           f'/shown:{host}/x/plain', '--', '/fs_race', 'up', host, seconds, timeout=120 * SLOW + seconds * 4)
@@ -145,7 +146,7 @@ def test_no_native_right_to_write(tmp_path):
 def test_two_sandboxes_over_one_root(tmp_path):
     """One renames what the other walks through."""
     host, root, _ = make_race(tmp_path)
-    seconds = SECONDS * (5 if IN_VM else 1)
+    seconds = SECONDS
     command = ['run', '--chroot', str(root), '-r', '/', '-w', str(host), '--fs-mount', f'/shown:{host}', '--',
                '/fs_race', 'tree', str(host), str(seconds)]
     from common import SANDLOCK  # pylint: disable=import-outside-toplevel
@@ -160,6 +161,6 @@ def test_storm(mode, tmp_path):
     arrive, the process is stopped and continued, and other threads do the same."""
     root = make_root(tmp_path / 'root', programs=[], helpers=('call_storm',))
     count = 60 if IN_VM else 400
-    command = ['run', '--chroot', root, '-r', '/', '--', '/call_storm', mode, count]
-    result = sandlock(*command, timeout=120 * SLOW)
+    command = ['run', '--chroot', root, '-r', '/', '--', '/call_storm', mode, count, 80000 if IN_VM else 1000]
+    result = sandlock(*command, timeout=LIMIT)
     assert result.stdout == 'fine\n', result.stdout + result.stderr

@@ -2,7 +2,9 @@
 /*
  * Calls that a supervisor makes the caller repeat in another form (chdir, O_PATH, exec), while signals
  * arrive and the process is stopped and continued, or from several threads at once.
- *   call_storm signals N    call_storm threads N
+ *   call_storm signals N MICROSECONDS    call_storm threads N
+ * A call that is notified begins again with each signal that comes before the supervisor took it, so the
+ * time between signals must be longer than that takes on this machine.
  * The directories are /etc and /tmp. Prints "fine" and exits 0, or says what was wrong and exits 1.
  */
 #include <errno.h>
@@ -19,6 +21,7 @@
 
 static volatile sig_atomic_t signals;
 static int count;
+static long interval;
 
 static void on_signal(int sig)
 {
@@ -85,9 +88,9 @@ static void stopper(pid_t of)
     if (fork() != 0)
         return;
     for (int i = 0; i < count / 4 && kill(of, SIGSTOP) == 0; i++) {
-        usleep(700);
+        usleep((useconds_t)interval);
         kill(of, SIGCONT);
-        usleep(1300);
+        usleep((useconds_t)interval * 2);
     }
     kill(of, SIGCONT);
     _exit(0);
@@ -96,12 +99,14 @@ static void stopper(pid_t of)
 int main(int argc, char **argv)
 {
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    struct itimerval often = {{0, 900}, {0, 900}}, never = {{0, 0}, {0, 0}};
+    struct itimerval often = {{0, 0}, {0, 0}}, never = {{0, 0}, {0, 0}};
     pthread_t id[4];
 
     if (argc < 3)
         return argc == 2 && strcmp(argv[1], "nothing") == 0 ? 0 : 2;
     count = atoi(argv[2]);
+    interval = argc > 3 ? atol(argv[3]) : 1000;
+    often.it_value.tv_usec = often.it_interval.tv_usec = interval;
     if (strcmp(argv[1], "threads") == 0) {
         for (long i = 0; i < 4; i++)
             pthread_create(&id[i], NULL, thread, (void *)i);

@@ -3,11 +3,12 @@
 import os
 import shutil
 import socket
+import subprocess
 
 import pytest
 
 from chroot_tree import libraries, make_root
-from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, MACHINE, Raw, Script, buffer, native, sandlock)
+from common import (AT_EMPTY_PATH, AT_FDCWD, LIMIT, MACHINE, SANDLOCK, Raw, Script, buffer, native, sandlock)
 
 O_PATH = os.O_PATH
 
@@ -375,6 +376,26 @@ def test_busybox_root(tmp_path):
                                    '/tmp', 'cat']
 
 
+def test_one_copy_serves_all(base):
+    """CR-14: however often a dynamic program is executed, there is one copy of it."""
+    process = subprocess.Popen([SANDLOCK, 'run', '--chroot', str(base), '-r', '/', '--', '/bin/sh', '-c',
+                                'for i in 1 2 3 4 5 6 7 8 9 10 11 12; do cat /etc/motd; done; read x'],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert [process.stdout.readline() for _ in range(12)] == ['inside\n'] * 12
+        folder = f'/proc/{process.pid}/fd'
+        links = []
+        for name in os.listdir(folder):
+            try:
+                links.append(os.readlink(f'{folder}/{name}'))
+            except OSError:
+                pass
+        assert sum('memfd:' in link for link in links) == 2, links  # sh and cat
+    finally:
+        process.communicate('x\n')
+    assert process.returncode == 0
+
+
 def test_another_c_library(tmp_path):
     """The loader is the root's whatever it is called: here musl's, which the host does not have there."""
     compiler, library = shutil.which('musl-gcc'), f'/usr/lib/{MACHINE}-linux-musl/libc.so'
@@ -436,3 +457,45 @@ def test_real_programs(name, tmp_path):
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
     assert outputs[0] == outputs[1]
+
+
+FIRST_LINES = [
+    '#!/bin/echo\n', '#!/bin/echo a\n', '#! /bin/echo  a b  \n', '#!\t/bin/echo\ta\t\n', '#!/bin/echo', '#!/bin/echo a',
+    '#!\n', '#! \n', '#!', '#!/bin/echo\0x\n', '#!/bin/echo a\0b\n', '#!/bin/echo ' + 'x' * 300 + '\n',
+    '#!/bin/' + 'x' * 300 + '\n', '#!' + ' ' * 300 + '/bin/echo\n', '#!' + ' ' * 240 + '/bin/echo\n',
+    '#!/bin/echo' + ' ' * 300 + '\n', *('#!/bin/echo ' + 'y' * n + '\n' for n in (242, 243, 244)),
+    *('#!' + '/' * n + 'bin/echo' + end for n in range(243, 248) for end in ('\n', '')), '#!bin/echo\n',
+    '#!./interpreter q\n', '##/bin/echo\n', '#',
+]
+EXECUTE_ALL = '''
+import os, sys
+os.chdir(sys.argv[1])
+for name in sorted(os.listdir('.')):
+    if name != 'interpreter':
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.execv(os.path.join(sys.argv[1], name), ['zero', 'one'])
+            except OSError as error:
+                print('errno', error.errno, flush=True)
+                os._exit(1)
+        os.waitpid(pid, 0)
+'''
+
+
+def test_first_lines(tmp_path):
+    """What the supervisor makes of a script's first line is what the kernel makes of it."""
+    python = '/usr/bin/python3'
+    if not os.path.exists(python) or not os.path.exists('/bin/echo'):
+        pytest.skip('no /usr/bin/python3')
+    for number, text in enumerate(FIRST_LINES):
+        path = tmp_path / f's{number:02}'
+        path.write_text(text)
+        path.chmod(0o755)
+    (tmp_path / 'interpreter').symlink_to('/bin/echo')
+    command = [python, '-c', EXECUTE_ALL, tmp_path]
+    want = native(*command)
+    done = sandlock('run', '--chroot', '/', '-r', '/', '--', *command)
+    assert done.stdout.splitlines() == want.stdout.splitlines() and len(want.stdout.splitlines()) > 20, \
+        done.stderr

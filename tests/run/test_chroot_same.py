@@ -10,7 +10,7 @@ import pytest
 
 from chroot_tree import can_chroot
 from common import (AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, HELPERS, IN_VM, LIMIT,
-                    Script, buffer, sandlock)
+                    Script, buffer, data, sandlock)
 
 OPERATIONS = 400 if IN_VM else 1500
 WORDS = ['a', 'b', 'c', 'd', 'e', 'f', 'f2', 'l', 'abs', 'up', 'dang', 'data', 'x', 'sub', 'inner', 'z',
@@ -56,7 +56,13 @@ def operation(calls, rnd, folders):
     if kind == 'open':
         calls.saved += 1
         name = f'o{calls.saved}'
-        index = calls.call('openat', dirfd, one, rnd.choice(OPENS), 0o640, save=name)
+        flags, resolve = rnd.choice(OPENS), rnd.choice([0, 1, 2, 4, 8, 0x10, 0x10, 9])
+        if rnd.random() < 0.5:
+            index = calls.call('openat', dirfd, one, flags, 0o640, save=name)
+        else:
+            makes = flags & os.O_CREAT or flags & os.O_TMPFILE == os.O_TMPFILE
+            how = b''.join(v.to_bytes(8, 'little') for v in (flags, 0o640 if makes else 0, resolve))
+            index = calls.call('openat2', dirfd, one, data(how), 24, save=name)
         calls.lines.append(f'{calls_number("close")} ${name}')
         return index, kind
     made = {
@@ -88,13 +94,13 @@ def calls_number(name):
 
 def shown(kind, answer):
     """What must be equal."""
-    data = answer.buffers[0] if answer.buffers else b''
+    content = answer.buffers[0] if answer.buffers else b''
     if answer.name != 'OK':
         return answer.name
     if kind in ('readlink', 'getcwd'):
-        return answer.result, data[:answer.result]
+        return answer.result, content[:answer.result]
     if kind == 'stat':
-        mode, links, size = (int.from_bytes(data[a:b], 'little') for a, b in ((28, 30), (16, 20), (40, 48)))
+        mode, links, size = (int.from_bytes(content[a:b], 'little') for a, b in ((28, 30), (16, 20), (40, 48)))
         folder = mode & 0o170000 == 0o040000
         return oct(mode), 0 if folder else links, 0 if folder else size
     return answer.result

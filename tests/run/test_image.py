@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from common import BUILD
+from common import BUILD, run
 
 PROGRAM = BUILD / 'sandlock-image'
 ARCH = {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(os.uname().machine, os.uname().machine)
@@ -347,3 +347,100 @@ def test_cache_of_somebody_else(layout, tmp_path):
     (tmp_path / 'cache').mkdir()
     os.chmod(tmp_path / 'cache', 0o777)
     assert 'writable by others' in unpack(tmp_path, f'oci:{layout.top}', ok=False)
+
+
+# ---- run --image ----
+
+def busybox(layout, *more, **settings):
+    """An image with a static shell."""
+    data = open('/bin/busybox', 'rb').read()
+    layout.add(tar(entry('bin/busybox', data=data, mode=0o755),
+                   *[entry(f'bin/{name}', tarfile.SYMTYPE, link='busybox')
+                     for name in ('sh', 'ls', 'cat', 'id', 'env', 'pwd', 'head', 'touch')],
+                   entry('tmp', tarfile.DIRTYPE, mode=0o1777), entry('srv/f', data=b'data\n'),
+                   entry('etc/passwd', data=b'root:x:0:0::/:/bin/sh\napp:x:1234:99::/:/bin/sh\n'),
+                   entry('etc/group', data=b'staff:x:55:\n'), *more), **settings)
+    return f'oci:{layout.top}'
+
+
+def inside(*args):
+    """Nothing of the host granted."""
+    return run(*args, grants=[])
+
+
+needs_busybox = pytest.mark.skipif(not os.path.exists('/bin/busybox'), reason='no busybox-static')
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'xdg'))
+
+
+@needs_busybox
+def test_run_with_defaults(layout):
+    ref = busybox(layout, Entrypoint=['sh', '-c'], Cmd=['pwd; cat f; echo $GREETING; ls -1 /'],
+                  Env=['PATH=/bin', 'GREETING=hi there'], WorkingDir='/srv')
+    done = inside('--image', ref)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:3] == ['/srv', 'data', 'hi there']
+    assert {'bin', 'etc', 'srv', 'tmp'} <= set(done.stdout.splitlines()[3:])
+    done = inside('--image', ref, '--env', 'GREETING=mine', '--cwd', '/', '--', 'sh', '-c', 'echo $GREETING; pwd')
+    assert (done.returncode, done.stdout) == (0, 'mine\n/\n'), done.stderr
+
+
+@needs_busybox
+def test_run_leaves_the_shared_image_alone(layout, tmp_path):
+    """Nothing inside can be changed; a mounted directory can. Two runs see the same tree."""
+    ref = busybox(layout, Env=['PATH=/bin'])
+    (tmp_path / 'out').mkdir()
+    script = ('for f in /tmp/x /srv/f /new; do echo bad >$f || echo refused; done; busybox rm /srv/f || echo kept;'
+              ' busybox chmod 777 /srv || echo kept; echo good >/out/x; head -c 4 /dev/zero | busybox wc -c')
+    done = inside('--image', ref, '--fs-mount', f'/out:{tmp_path}/out', '--', 'sh', '-c', script)
+    assert done.stdout.split() == ['refused'] * 3 + ['kept'] * 2 + ['4'], done.stderr
+    assert (tmp_path / 'out' / 'x').read_text() == 'good\n'
+    done = inside('--image', ref, '--', 'sh', '-c', 'cat /srv/f; ls /tmp')
+    assert done.stdout == 'data\n', done.stderr
+    # Control: the same files are the caller's own and writable outside.
+    root = next((tmp_path / 'xdg' / 'sandlock' / 'images').glob('*/srv/f'))
+    root.write_text('changed\n')
+    assert inside('--image', ref, '--', 'cat', '/srv/f').stdout == 'changed\n'
+
+
+@needs_busybox
+def test_run_does_not_see_the_host(layout, tmp_path):
+    """Control: the file is readable outside."""
+    (tmp_path / 'secret').write_text('SECRET')
+    ref = busybox(layout, entry('to', tarfile.SYMTYPE, link=str(tmp_path / 'secret')),
+                  entry('up', tarfile.SYMTYPE, link='../../../../../../..'), Env=['PATH=/bin'])
+    done = inside('--image', ref, '--', 'sh', '-c',
+               f'cat /to; cat {tmp_path}/secret; cat /up{tmp_path}/secret; ls {tmp_path}; echo done')
+    assert done.stdout == 'done\n' and 'SECRET' not in done.stderr
+    assert (tmp_path / 'secret').read_text() == 'SECRET'
+
+
+@needs_busybox
+@pytest.mark.parametrize('user, ids', [('app', '1234:99'), ('1234', '1234:99'), ('77', '77:0'),
+                                       ('app:staff', '1234:55'), ('5:6', '5:6')])
+def test_user_of_the_image(layout, tmp_path, user, ids):
+    busybox(layout, User=user)
+    assert unpack(tmp_path, f'oci:{layout.top}')['user'] == [ids]
+
+
+def test_unknown_user(layout, tmp_path):
+    layout.add(tar(entry('f', data=b'')), User='nobody-here')
+    assert 'which it does not have' in unpack(tmp_path, f'oci:{layout.top}', ok=False)
+
+
+def test_run_errors(layout):
+    """One line, nothing started, the codes of other errors."""
+    layout.add(tar(entry('f', data=b'')))
+    ref = f'oci:{layout.top}'
+    for options, code, words in ((['--image', 'nothing', '--', 'x'], 2, 'is not an image'),
+                                 (['--image', 'oci:/nonexistent', '--', 'x'], 125, 'No such file'),
+                                 (['--image', ref], 2, 'names no command'),
+                                 (['--image', ref, '-w', '/tmp', '--', 'x'], 125, '--fs-mount'),
+                                 (['--image', ref, '--chroot', '/', '--', 'x'], 125, '--chroot'),
+                                 (['--image', ref, '--', 'x'], 127, '')):
+        done = inside(*options)
+        assert done.returncode == code and words in done.stderr, done.stderr
+        assert done.stderr.count('\n') == 1, done.stderr

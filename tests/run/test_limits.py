@@ -4,6 +4,7 @@ the machine. Each case runs without a sandbox too, where it must get what is ref
 import json
 import os
 import re
+import shlex
 import shutil
 
 import pytest
@@ -181,6 +182,18 @@ def test_holding_is_invisible():
     assert int(re.search(r'held for (\d+) ms', result.stderr).group(1)) > 0
     assert native(helper(LIMITS), 'paused').stdout == 'moved no\n'
     assert run('-c', '10', '--', helper(LIMITS), 'paused').stdout == 'moved no\n'
+
+
+def test_holding_beside_exec_guards():
+    """Who is traced by others is held otherwise; execs succeed, and on a terminal the job goes on."""
+    script = 'for i in 1 2 3 4 5 6 7 8 9 10; do /bin/true || exit 1; done; echo end'
+    burn = f'{helper(LIMITS)} burn 1 1'
+    args = [common.SANDLOCK, 'run', *common.GRANTS, '--fs-deny', '/etc/shadow', '-c', '10', '--', 'sh',
+            '-c', f'{burn}; {script}']
+    assert 'end' in native(*args).stdout
+    if shutil.which('script'):
+        result = native('script', '-qec', ' '.join(map(shlex.quote, args)), '/dev/null')
+        assert 'end' in result.stdout, result.stdout
 
 
 def test_held_sandbox_ends_at_once(marker):

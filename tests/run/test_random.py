@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from common import IN_VM, Script, helper, native, run
+from common import IN_VM, Script, helper, native, run, words
 
 DRAWS = helper('draws')
 DEV = ['-r', '/dev', '-r', '/proc']
@@ -181,3 +181,23 @@ def test_many_at_once():
             'print("done")')
     result = run('--random-seed', 1, '--time-start', '5', '--', PYTHON, '-S', '-c', code)
     assert result.stdout == 'done\n' and not result.stderr
+
+
+@pytest.mark.parametrize('option', ['--random-seed', '--time-start'])
+def test_proc_is_not_writable(option):
+    """The receivers may write below /proc then; the command may not, in any way of opening."""
+    script, made = Script(), []
+    flags = [os.O_WRONLY, os.O_RDWR, 3, os.O_RDONLY | os.O_TRUNC, os.O_WRONLY | os.O_CREAT]
+    for path in ('/proc/self/comm', '/proc/self/mem', '/proc/thread-self/comm',
+                 '/proc/self/oom_score_adj'):
+        for flag in flags:
+            made.append(script.call('openat', -100, path, flag, 0))
+        made.append(script.call('openat2', -100, path, words(os.O_RDWR, 0, 0), 24))
+        if script.call('creat', path, 0o600) is not None:
+            made.append(len(script.lines) - 1)
+    answers = script.run('-r', '/proc', option, 5)
+    assert {answers[i].name for i in made} == {'EACCES'}, answers
+    # Control: with the grant, and outside.
+    granted = script.run('-w', '/proc', option, 5)
+    assert {granted[i].name for i in made[:2]} == {'OK'}, granted
+    assert {script.native()[i].name for i in made[:2]} == {'OK'}

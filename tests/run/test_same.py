@@ -29,7 +29,7 @@ def program(top, seed):
 
 @pytest.mark.parametrize('mode, seed', [
     *((m, s) for m in ('deny', 'deny-directory', 'proc-view', 'both') for s in (1, 2)),
-    ('root', 1), ('mount', 2)])
+    ('root', 3), ('mount', 4)])
 def test_random_calls(tmp_path, mode, seed):
     closed = tmp_path / 'closed'
     closed.mkdir()

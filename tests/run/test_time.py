@@ -310,3 +310,15 @@ def test_machine_was_started_in_virtual_time():
         done = run('-r', '/', '--time-start', '2001-01-01T00:00:00Z', *options, '--', sys.executable, '-c', program)
         assert done.returncode == 0, done.stderr
         assert abs(float(done.stdout) - real) < 60 * SLOW
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs a file of somebody else')
+def test_unreadable_program_is_killed(tmp_path):
+    """It can be executed but not rewritten: fail closed, and say so."""
+    shutil.copy(shutil.which('date'), tmp_path / 'date')
+    os.chown(tmp_path / 'date', 12345, 12345)
+    os.chmod(tmp_path / 'date', 0o711)
+    assert run('-r', tmp_path, '--', tmp_path / 'date').returncode == 0
+    result = run('-r', tmp_path, '--explain', '--time-start', PAST, '--', tmp_path / 'date')
+    assert result.returncode == 137 and not result.stdout
+    assert '--time-start' in result.stderr and 'rewritten' in result.stderr

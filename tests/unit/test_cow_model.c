@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The copy-on-write layer against a real copy: random operations on both, compared after each step;
- * then commit and compare, or abort and compare bit by bit. COW_SEEDS: number of seeds (60), COW_SEED:
+ * then commit and compare, or abort and compare bit by bit. COW_SEEDS: number of seeds (24), COW_SEED:
  * the first one, COW_STEPS: operations a seed (60).
  */
 #include "cow_fixture.h"
@@ -433,7 +433,7 @@ static void one_seed(int seed, int steps)
 
 static void test_model(void **state)
 {
-    int first = env_number("COW_SEED", 1), n = env_number("COW_SEEDS", 60);
+    int first = env_number("COW_SEED", 1), n = env_number("COW_SEEDS", 24);
 
     (void)state;
     umask(022);

@@ -222,15 +222,18 @@ def main():
     parser.add_argument("--memory", type=int, default=2048, help="MB")
     parser.add_argument("--smp", type=int, default=0, help="processors of --exec")
     parser.add_argument("--timeout", type=int, default=0, help="seconds")
-    parser.add_argument("extra", nargs="*", help="after --: arguments of pytest for --full")
-    options = parser.parse_args()
+    words = sys.argv[1:]
+    split = words.index("--") if "--" in words else len(words)
+    parser.epilog = "after --: arguments of pytest for the complete suite"
+    options = parser.parse_args(words[:split])
+    options.extra = words[split + 1:]
     if options.exec:
         options.timeout = options.timeout or 600
         return run_command(options)
     if options.smoke or (options.kernel != "6.12" and not options.full):
         options.timeout = options.timeout or 300
         return run_smoke(options)
-    options.timeout = options.timeout or 3000
+    options.timeout = options.timeout or 3900
     return run_full(options)
 
 

@@ -282,7 +282,7 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
         attr.uid = s->uid;
         attr.gid = s->gid;
     }
-    e = cow_copy_attrs(from_fd, &attr, to_fd, &owner);
+    e = cow_copy_attrs(from_fd, &attr, to_fd, false, &owner);
     if (e == 0 && !owner)
         buf_addf(&a->report->notes, "%s: the owner could not be set to %u:%u\n", s->path, attr.uid,
                  attr.gid);

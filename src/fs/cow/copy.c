@@ -168,7 +168,7 @@ int cow_set_times(int fd, const struct cow_attr *a)
     return utimensat(AT_FDCWD, path, t, 0) < 0 ? -errno : 0;
 }
 
-int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool *ret_owner)
+int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner)
 {
     char from[FD_PATH_MAX], to[FD_PATH_MAX];
     struct cow_attr now;
@@ -187,7 +187,7 @@ int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool *ret_o
     }
     if (!S_ISLNK(a->mode)) {
         e = copy_xattrs(from, to);
-        if (e == 0)
+        if (e == 0 && !fresh)
             e = drop_xattrs(from, to);
         /* chown clears set-id bits; the ACL's mask is the group's. */
         if (e == 0)
@@ -225,27 +225,35 @@ bool cow_xattrs_same(int a_fd, int b_fd)
     return true;
 }
 
-int cow_same_content(int a_fd, int b_fd)
+static int same_from(int a_fd, int b_fd, char *a, char *b)
 {
-    _cleanup_free_ char *a = malloc(2 * (size_t)COPY_CHUNK);
-    struct cow_attr at, bt;
-    off_t pos = 0;
-    int e = cow_attr_fd(a_fd, &at);
-
-    if (e == 0)
-        e = cow_attr_fd(b_fd, &bt);
-    if (e < 0 || !a)
-        return e < 0 ? e : -ENOMEM;
-    if (at.size != bt.size)
-        return 0;
-    for (;;) {
-        ssize_t n = pread(a_fd, a, COPY_CHUNK, pos), m;
+    for (off_t at = 0;;) {
+        ssize_t n = pread(a_fd, a, COPY_CHUNK, at), m;
 
         if (n <= 0)
             return n < 0 ? -errno : 1;
-        m = pread(b_fd, a + COPY_CHUNK, (size_t)n, pos);
-        if (m != n || memcmp(a, a + COPY_CHUNK, (size_t)n) != 0)
+        m = pread(b_fd, b, (size_t)n, at);
+        if (m != n || memcmp(a, b, (size_t)n) != 0)
             return m < 0 ? -errno : 0;
-        pos += n;
+        at += n;
     }
+}
+
+int cow_same_content(int a_fd, int b_fd)
+{
+    struct cow_attr a, b;
+    char *chunks;
+    int e = cow_attr_fd(a_fd, &a);
+
+    if (e < 0)
+        return e;
+    e = cow_attr_fd(b_fd, &b);
+    if (e < 0 || a.size != b.size)
+        return e;
+    chunks = malloc(2 * (size_t)COPY_CHUNK);
+    if (!chunks)
+        return -ENOMEM;
+    e = same_from(a_fd, b_fd, chunks, chunks + COPY_CHUNK);
+    free(chunks);
+    return e;
 }

@@ -183,8 +183,9 @@ int cow_load(struct cow_layer *l);
 
 /* ---- copy.c ---- */
 int cow_copy_data(int from_fd, int to_fd, uint64_t size);
-/* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. */
-int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool *ret_owner);
+/* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. A fresh
+ * object has no xattrs of its own that must go. */
+int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner);
 int cow_set_times(int fd, const struct cow_attr *a);
 bool cow_xattrs_same(int a_fd, int b_fd);
 
@@ -194,9 +195,9 @@ int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
 bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
 int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags);
-/* Makes the object of what lower_fd (O_PATH) is. Light for files. */
-int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, const char *path,
-              struct cow_node **ret);
+/* Makes the object of what lower_fd (O_PATH) is. Light for files. dir_ino: its directory, or 0. */
+int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint64_t dir_ino,
+              const char *path, struct cow_node **ret);
 /* The bytes too, unless they will be cut off anyway. */
 int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate);
 int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
@@ -206,6 +207,8 @@ int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
 bool cow_fd_is_ours(struct cow_layer *l, int fd);
 int cow_pos_update(struct cow_layer *l, struct cow_pos *p);
 int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struct cow_pos *ret);
+/* For a new name, which the kernel will refuse by itself where the upper directory does. */
+int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
 int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
 int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name);
 void cow_unwhite(struct cow_layer *l, struct cow_pos *dir, const char *name);

@@ -103,7 +103,8 @@ struct cow_entry {
 
 /* The work directory itself. */
 int cow_root(struct cow_layer *l, struct cow_pos *ret);
-/* 0 also when there is no such name (ret->where). Names are one component, not "." or "..". */
+/* 0 also when there is no such name (ret->where). A name is one component: "", ".", ".." and what has
+ * a slash are -EINVAL everywhere. */
 int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret);
 /* -ENOENT, -ENOTDIR (also for links: following them is the walker's), -EACCES. */
 int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret);
@@ -133,6 +134,7 @@ bool cow_stores(struct cow_layer *l, int fd, const struct sys_ident *id);
 /* The path of an open object as the command knows it: length; -EXDEV when the kernel's own spelling is
  * right, because it is not of the layer or nothing is staged. */
 ssize_t cow_place(struct cow_layer *l, int fd, char *out, size_t size);
+uint64_t cow_mount(const struct cow_layer *l); /* of lower: what the view shows itself as */
 /* Directories that a Landlock domain must let those write, or execute from, who use the layer: borrowed. */
 int cow_storage_fd(const struct cow_layer *l);
 int cow_objects_fd(const struct cow_layer *l);

@@ -55,7 +55,7 @@ static int make_locked(struct cow_layer *l, struct cow_pos *dir, const char *nam
         return e;
     if (exists(&en))
         return -EEXIST;
-    e = cow_may_write_dir(l, dir);
+    e = cow_may_create(l, dir);
     if (e == 0)
         e = cow_writable_dir(l, dir);
     if (e == 0)

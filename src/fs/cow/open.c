@@ -97,7 +97,7 @@ static int open_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, 
 static int open_new_locked(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags,
                            mode_t mode)
 {
-    int e = cow_may_write_dir(l, dir), fd;
+    int e = cow_may_create(l, dir), fd;
 
     if (e == 0)
         e = cow_writable_dir(l, dir);
@@ -134,7 +134,7 @@ static int open_new(struct cow_layer *l, struct cow_pos *dir, const char *name, 
 
 static int open_tmpfile(struct cow_layer *l, struct cow_pos *dir, int flags, mode_t mode)
 {
-    int e = cow_may_write_dir(l, dir), fd;
+    int e = cow_may_create(l, dir), fd;
 
     if (e == 0)
         e = cow_writable_dir(l, dir);

@@ -186,3 +186,8 @@ int cow_storage_fd(const struct cow_layer *l)
 {
     return l->storage_fd;
 }
+
+uint64_t cow_mount(const struct cow_layer *l)
+{
+    return l->lower.mnt;
+}

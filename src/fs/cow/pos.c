@@ -130,12 +130,10 @@ int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct
     return en.in_upper ? pos_of_upper(l, fd, ret) : pos_of_lower(l, fd, ret);
 }
 
+/* Without a call that could fail: who misses the top walks on above it. */
 static bool pos_is_root(const struct cow_layer *l, const struct cow_pos *p)
 {
-    struct cow_attr a;
-
-    return p->lower_fd >= 0 && !p->foreign && p->ino == l->lower.ino &&
-           cow_attr_fd(p->lower_fd, &a) == 0 && a.dev == l->lower.dev;
+    return p->lower_fd >= 0 && !p->foreign && p->ino == l->lower.ino;
 }
 
 int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret)
@@ -235,13 +233,12 @@ int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir)
     if (e == 0)
         e = cow_lower_name(l, dir->lower_fd, NULL, path);
     if (e == 0)
-        e = cow_stage(l, dir->lower_fd, &a, path, &n);
+        e = cow_stage(l, dir->lower_fd, &a, 0, path, &n);
     return e < 0 ? e : cow_pos_update(l, dir);
 }
 
-int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir)
+int cow_may_create(struct cow_layer *l, struct cow_pos *dir)
 {
-    struct cow_attr a;
     int e = cow_pos_update(l, dir);
 
     if (e < 0)
@@ -250,16 +247,22 @@ int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir)
         return -EROFS;
     if (dir->node && dir->node->dead)
         return -ENOENT;
-    if (dir->lower_fd >= 0) {
-        /* Who does not own it cannot have changed its mode, and the object may be ours. */
-        if (dir->upper_fd < 0 || dir->node->origin.uid != geteuid())
-            e = sys_access_fd(dir->lower_fd, W_OK | X_OK, AT_EACCESS);
-    }
-    if (e == 0 && dir->upper_fd >= 0) {
-        e = sys_access_fd(dir->upper_fd, W_OK | X_OK, AT_EACCESS);
-        if (e == 0 && dir->lower_fd < 0)
-            e = cow_attr_fd(dir->upper_fd, &a) < 0 || a.nlink == 0 ? -ENOENT : 0;
-    }
+    /* Who does not own it cannot have changed its mode, and the object may be ours. */
+    if (dir->lower_fd >= 0 && (dir->upper_fd < 0 || dir->node->origin.uid != geteuid()))
+        return sys_access_fd(dir->lower_fd, W_OK | X_OK, AT_EACCESS);
+    return 0;
+}
+
+int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir)
+{
+    struct cow_attr a;
+    int e = cow_may_create(l, dir);
+
+    if (e < 0 || dir->upper_fd < 0)
+        return e;
+    e = sys_access_fd(dir->upper_fd, W_OK | X_OK, AT_EACCESS);
+    if (e == 0 && dir->lower_fd < 0)
+        e = cow_attr_fd(dir->upper_fd, &a) < 0 || a.nlink == 0 ? -ENOENT : 0;
     return e;
 }
 

@@ -187,7 +187,7 @@ static int stage_object(struct cow_layer *l, struct cow_node *n, int lower_fd)
         drop_object(l, a, name);
         return fd;
     }
-    e = cow_copy_attrs(lower_fd, a, fd, &owner);
+    e = cow_copy_attrs(lower_fd, a, fd, true, &owner);
     if (e == 0)
         e = cow_attr_fd(fd, &made);
     util_close(fd);
@@ -206,8 +206,8 @@ static int stage_object(struct cow_layer *l, struct cow_node *n, int lower_fd)
     return e;
 }
 
-int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, const char *path,
-              struct cow_node **ret)
+int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint64_t dir_ino,
+              const char *path, struct cow_node **ret)
 {
     struct cow_node *n;
     int e;
@@ -226,7 +226,10 @@ int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, const
         e = -ENOENT;
     else if (!n->staged) {
         n->origin = *a;
-        e = S_ISDIR(a->mode) ? mark_beneath(l, lower_fd) : mark_beneath_path(l, path);
+        if (S_ISDIR(a->mode))
+            e = mark_beneath(l, lower_fd);
+        else if (!dir_ino || !cow_beneath_has(l, dir_ino))
+            e = mark_beneath_path(l, path);
         if (e == 0)
             e = cow_quota_reserve(l, COW_NAME_COST);
         if (e == 0) {
@@ -323,7 +326,7 @@ int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
         return fd;
     e = cow_attr_fd(fd, &a);
     if (e == 0)
-        e = cow_stage(l, fd, &a, path, ret);
+        e = cow_stage(l, fd, &a, dir->ino, path, ret);
     util_close(fd);
     return e;
 }
@@ -346,7 +349,7 @@ int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret)
     if (e == 0 && !cow_attr_same(&a, &there))
         e = -ESTALE;
     if (e == 0)
-        e = cow_stage(l, path_fd, &there, path, ret);
+        e = cow_stage(l, path_fd, &there, 0, path, ret);
     util_close(path_fd);
     return e;
 }

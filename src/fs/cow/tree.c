@@ -130,7 +130,7 @@ int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *
     if (from_fd < 0)
         return from_fd;
     to_fd = sys_open_path(to_dir, to, O_NOFOLLOW);
-    e = to_fd < 0 ? to_fd : cow_copy_attrs(from_fd, &a, to_fd, &owner);
+    e = to_fd < 0 ? to_fd : cow_copy_attrs(from_fd, &a, to_fd, true, &owner);
     if (to_fd >= 0)
         util_close(to_fd);
     util_close(from_fd);
