@@ -161,6 +161,28 @@ def test_storage_cannot_be_reached(work, tmp_path):
     assert done.stdout.splitlines()[-1] == str(work)
 
 
+def test_restricted_walks(work):
+    """openat2's own restrictions mean the view: its top, its links, what was staged on the way."""
+    program = '''
+import ctypes, os, struct
+libc = ctypes.CDLL(None, use_errno=True)
+def openat2(at, path, resolve, flags=0):
+    how = ctypes.create_string_buffer(struct.pack("QQQ", flags, 0, resolve))
+    fd = libc.syscall(437, at, path.encode(), how, 24)
+    return os.read(fd, 9) if fd >= 0 else ctypes.get_errno()
+d = os.open("dir", os.O_RDONLY)
+open("dir/new", "w").write("new"); os.symlink("/inner", "dir/abs"); os.symlink("../file", "dir/up")
+NO_XDEV, NO_LINKS, BENEATH, IN_ROOT = 1, 4, 8, 16
+print(openat2(d, "new", BENEATH), openat2(d, "deep/../new", BENEATH), openat2(d, "../file", BENEATH),
+      openat2(d, "up", BENEATH), openat2(d, "abs", IN_ROOT), openat2(d, "../../new", IN_ROOT),
+      openat2(d, "abs", NO_LINKS), openat2(d, "../file", NO_XDEV))
+'''
+    expected = "b'new' b'new' 18 18 b'inner\\n' b'new' 40 b'one\\ntwo\\n'\n"
+    done, _ = dry(work, f"python3 -c '{program}'")
+    assert done.stdout == expected, (done.stdout, done.stderr)
+    assert native('python3', '-c', program, cwd=work).stdout == expected
+
+
 def test_ends(work):
     assert inside(work, 'echo a > made; exit 3').returncode == 3
     assert not (work / 'made').exists()
