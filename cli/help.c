@@ -135,10 +135,11 @@ static void help_check(struct buf *b)
 
 static void help_recover(struct buf *b)
 {
-    buf_adds(b, "Usage: sandlock recover [OPTION]... [DIR]\n\n"
-                "Lists the changes below work directories that runs left behind: kept, orphaned by\n"
-                "a run that was killed, or interrupted in the middle of their commit. DIR is the\n"
-                "work directory (default: the current one).\n");
+    buf_adds(b,
+             "Usage: sandlock recover [OPTION]... [DIR]\n\n"
+             "Lists the changes below work directories that runs left behind: kept, orphaned by\n"
+             "a run that was killed, or interrupted in the middle of their commit. DIR is the\n"
+             "work directory (default: the current one).\n");
     add_options(b, recover_options, recover_rows, RECOVER_OPTION_COUNT);
 }
 

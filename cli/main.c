@@ -12,8 +12,8 @@
 
 /* The first COMMANDS_BUILT exist; the others belong to later features and are refused by name. */
 static const char commands[][12] = {
-    "run",   "check",      "recover", "ps",      "inspect",    "kill", "profile",
-    "learn", "checkpoint", "restore", "explain", "completion",
+    "run",     "check", "recover",    "ps",      "inspect", "kill",
+    "profile", "learn", "checkpoint", "restore", "explain", "completion",
 };
 #define COMMANDS_BUILT 3
 

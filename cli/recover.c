@@ -24,10 +24,8 @@ struct recover_args {
 };
 
 static const char *const state_names[] = {
-    [COW_LIVE] = "running",
-    [COW_ORPHAN] = "orphan",
-    [COW_KEPT] = "kept",
-    [COW_INTERRUPTED] = "interrupted",
+    [COW_LIVE] = "running",   [COW_ORPHAN] = "orphan",
+    [COW_KEPT] = "kept",      [COW_INTERRUPTED] = "interrupted",
     [COW_BROKEN] = "damaged",
 };
 
@@ -110,8 +108,7 @@ static int recover_parse(struct recover_args *a, char *const *argv, struct error
             return error_set(err, ERROR_USAGE, -E2BIG, p.flag, "more than %d at a time",
                              RECOVER_MAX);
         a->v[a->n].id = value;
-        a->v[a->n++].what =
-            o == RECOVER_OPTION_commit ? COW_RECOVER_COMMIT : COW_RECOVER_DROP;
+        a->v[a->n++].what = o == RECOVER_OPTION_commit ? COW_RECOVER_COMMIT : COW_RECOVER_DROP;
     }
     if (o != -ENOENT)
         return o;

@@ -94,8 +94,7 @@ struct verdict behalf_unlink(struct request *r)
     if (e == 0)
         e = staged_name(r, &t.at, &pos);
     if (e != 0)
-        return verdict_result(
-            e < 0 ? e : names_unlink_staged(r, &t, &pos, flags & AT_REMOVEDIR));
+        return verdict_result(e < 0 ? e : names_unlink_staged(r, &t, &pos, flags & AT_REMOVEDIR));
     dir_fd = target_entry(&t, name);
     return names_result(unlinkat(dir_fd, name, (int)flags));
 }
@@ -115,8 +114,7 @@ struct verdict behalf_mkdir(struct request *r)
     if (e < 0)
         return verdict_errno(e);
     if (e > 0)
-        return verdict_result(
-            cow_mkdir(staged_layer(r), &pos, t.at.name, call_u32(&r->call, 2)));
+        return verdict_result(cow_mkdir(staged_layer(r), &pos, t.at.name, call_u32(&r->call, 2)));
     return names_result(mkdirat(dir_fd, name, call_u32(&r->call, 2)));
 }
 

@@ -79,19 +79,18 @@ static int compare_names(const void *a, const void *b, void *records)
 
 static int snapshot_fill(struct cow_layer *l, struct cow_pos *p, bool sorted, struct snapshot *s)
 {
-    _cleanup_free_ char *chunk = malloc(LISTING_MAX);
-    struct cow_list *list;
+    char *chunk = malloc(LISTING_MAX);
+    struct cow_list *list = NULL;
     uint64_t offset = 0;
     ssize_t n = 0;
     int e = chunk ? cow_list_new(l, p, &list) : -ENOMEM;
 
-    if (e < 0)
-        return e;
     while (e == 0 && (n = cow_list_read(list, chunk, LISTING_MAX, &offset)) > 0) {
         buf_add(&s->records, chunk, (size_t)n);
         e = s->records.len > SNAPSHOT_MAX ? -EOVERFLOW : buf_error(&s->records);
     }
     cow_list_free(list);
+    free(chunk);
     e = n < 0 ? (int)n : e;
     if (e == 0)
         e = snapshot_index(s);
@@ -252,8 +251,8 @@ static struct verdict staged_fstat(struct request *r)
     if (e < 0)
         return verdict_errno(e);
     behalf_show_stat(r, &st);
-    return verdict_result(request_write(r, call_addr(&r->call, 1), out,
-                                        arch_native()->encode_stat(&st, out)));
+    return verdict_result(
+        request_write(r, call_addr(&r->call, 1), out, arch_native()->encode_stat(&st, out)));
 }
 
 /* ---- the feature ---- */

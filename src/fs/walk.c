@@ -32,7 +32,7 @@ struct walk {
     bool on_mount; /* whether that is one of ours, */
     bool rooted;   /* and whether the kernel would have looked for the root yet */
     unsigned flags;
-    int cur_fd; /* where we are: always a directory when a component is looked up */
+    int cur_fd;              /* where we are: always a directory when a component is looked up */
     struct cow_layer *layer; /* of --workdir, or NULL */
     bool staged;             /* cur_fd is of the layer's view, there: */
     struct cow_pos pos;
@@ -481,9 +481,7 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     if (flags & WALK_NO_XDEV) {
         struct sys_ident id;
 
-        w.mnt = w.staged                           ? cow_mount(w.layer)
-                : sys_identify(w.cur_fd, &id) < 0 ? 0
-                                                   : id.mnt;
+        w.mnt = w.staged ? cow_mount(w.layer) : sys_identify(w.cur_fd, &id) < 0 ? 0 : id.mnt;
         w.on_mount = w.root && place_ascend(w.cur_fd, walk_is_top, (void *)(uintptr_t)w.root) ==
                                    WALK_AT_MOUNT;
     }

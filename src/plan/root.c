@@ -348,9 +348,8 @@ static int root_workdir(struct root *r, const struct policy *p, struct error *er
         r->workdir = strdup(place);
         e = r->workdir ? 0 : -ENOMEM;
     }
-    return e < 0
-               ? error_set(err, ERROR_POLICY, e, "--workdir", "%s: %s", p->workdir, error_text(e))
-               : 0;
+    return e < 0 ? error_set(err, ERROR_POLICY, e, "--workdir", "%s: %s", p->workdir, error_text(e))
+                 : 0;
 }
 
 int root_stage(struct root *r, const struct policy *p, struct error *err)

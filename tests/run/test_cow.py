@@ -305,6 +305,7 @@ def test_refusals(work, tmp_path):
                        (['--workdir', work, '-w', tmp_path], '--fs-write'),
                        (['--workdir', tmp_path / 'none'], '--workdir'),
                        (['--workdir', '/'], '--workdir'),
+                       (['--workdir', work, '--image', 'oci:/none'], '--image'),
                        (['--workdir', work, '--fs-deny', work / 'file'], '--fs-deny'),
                        (['--workdir', work, '--max-disk', '1M'], '--max-disk'),
                        (['--workdir', work, '--on-exit', 'keep', '--dry-run'], '--on-exit'),
