@@ -225,7 +225,8 @@ static int names_rename_view(struct request *r, const struct target *from, const
         return -EEXIST;
     if ((flags & RENAME_EXCHANGE) && to->at.fd < 0)
         return -ENOENT;
-    if ((from->at.trailing_slash && !S_ISDIR(from->at.id.mode)) ||
+    if ((!S_ISDIR(from->at.id.mode) &&
+         (from->at.trailing_slash || (to->at.trailing_slash && !(flags & RENAME_EXCHANGE)))) ||
         (to->at.trailing_slash && to->at.fd >= 0 && !S_ISDIR(to->at.id.mode)))
         return -ENOTDIR;
     if (from->at.mounted && to->at.mounted && sys_ident_same(&from->at.id, &to->at.id))

@@ -9,8 +9,9 @@ import subprocess
 
 import pytest
 
-from common import LIMIT, SANDLOCK, native, run, sandlock, tree_state, wait_until
+from common import IN_VM, LIMIT, ROOT, SANDLOCK, native, run, sandlock, tree_state, wait_until
 
+ENV = {'PATH': '/usr/bin:/bin', 'LC_ALL': 'C'}
 DEVICES = ['-r', '/dev/urandom', '-w', '/dev/null']
 
 
@@ -66,7 +67,7 @@ CHANGES = {
 @pytest.mark.parametrize('change', CHANGES)
 def test_abort_and_commit_against_native(work, tmp_path, change):
     """Aborted: nothing happened. Committed: what the same command does without a sandbox."""
-    control = tmp_path / 'control'
+    control = tmp_path / 'twin'
     subprocess.run(['cp', '-a', work, control], check=True)
     before = state(work)
     done = inside(work, CHANGES[change], '--on-exit', 'abort')
@@ -108,6 +109,30 @@ def test_view(work):
                         'readlink /proc/self/cwd; ls -ai . | head -2 | wc -l')
     assert done.stdout.split() == [f'{work}/moved/deep', 'leaf', 'a', 'fifo', 'hard', 'link',
                                    'moved', 'n', f'{work}/n', 'gone', f'{work}/n', '2']
+
+
+@pytest.mark.parametrize('seed', range(2 if IN_VM else 8))
+def test_random_operations(work, tmp_path, seed):
+    """Each result and errno is the kernel's, and so is the tree that is committed."""
+    control = tmp_path / 'twin'
+    (work / 'fifo').unlink()
+    subprocess.run(['cp', '-a', work, control], check=True)
+    program = ROOT / 'tests' / 'run' / 'cow_random.py'
+    words = ['python3', '-B', program, seed, 150 if IN_VM else 400]
+    plain = native(*words, cwd=control, env=ENV)
+    done = run(*DEVICES, '-r', '/proc', '-r', program, '--workdir', work, '--', *words, cwd=work, env=ENV,
+               timeout=LIMIT * 4)
+    assert plain.returncode == 0 and done.returncode == 0, (plain.stderr, done.stderr)
+    assert done.stdout.splitlines() == plain.stdout.splitlines()
+
+    def shape(top):
+        return {k: v[:2] + v[3:5] + (str(v[6]).replace(str(top), 'TOP'),)
+                for k, v in tree_state(top).items() if k != '.'}
+    got, want = shape(work), shape(control)
+    for states in (got, want):  # lengths of links with an absolute target
+        for k, v in states.items():
+            states[k] = v[:3] + v[4:] if 'TOP' in v[-1] else v
+    assert got == want
 
 
 def test_large_listing(work):
@@ -288,7 +313,7 @@ def test_tools(work, tmp_path, tool):
     text, expected = TOOLS[tool]
     if not shutil.which(tool):
         pytest.skip(f'{tool} is not installed')
-    control = tmp_path / 'control'
+    control = tmp_path / 'twin'
     subprocess.run(['cp', '-a', work, control], check=True)
     plain = native('sh', '-c', text, cwd=control)
     done, lines = dry(work, text)
