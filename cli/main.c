@@ -58,6 +58,22 @@ static int fail_command(const char *word)
     return fail_usage(word, "unknown command; %s", "see sandlock --help");
 }
 
+/* `sandlock help COMMAND`, as in git: what COMMAND --help says. */
+static int help_command(char **words)
+{
+    if (!words[0])
+        return cli_help(COMMAND_TOP);
+    if (words[1])
+        return fail_usage("help", "unexpected word \"%s\" (accepted: one command)", words[1]);
+    if (strcmp(words[0], "run") == 0)
+        return cli_help(COMMAND_RUN);
+    if (strcmp(words[0], "check") == 0)
+        return cli_help(COMMAND_CHECK);
+    if (strcmp(words[0], "recover") == 0)
+        return cli_help(COMMAND_RECOVER);
+    return fail_command(words[0]);
+}
+
 int main(int argc, char **argv)
 {
     const char *word = argc > 1 ? argv[1] : NULL;
@@ -72,6 +88,8 @@ int main(int argc, char **argv)
         return cli_check(argv + 2);
     if (strcmp(word, "recover") == 0)
         return cli_recover(argv + 2);
+    if (strcmp(word, "help") == 0)
+        return help_command(argv + 2);
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)
         return cli_help(COMMAND_TOP);
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0)

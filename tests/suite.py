@@ -17,6 +17,7 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parents[1]
 PYTEST_FOLDERS = ["tests/run", "tests/attack"]
 MESON_SKIP, MESON_ERROR = 77, 99
+RETRY_MAX = 4
 
 
 class Count:
@@ -92,24 +93,47 @@ def run_units(build, slow):
     return total
 
 
+def call_pytest(words, slow, scratch):
+    """One run in the directory `scratch`; the count and the node names of what failed."""
+    report = os.path.join(scratch, "report.xml")
+    env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", TMPDIR=os.path.join(scratch, "tmp"))
+    os.makedirs(env["TMPDIR"])
+    done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "--color=no",
+                           "--durations=8", "-o", f"faulthandler_timeout={300 * slow:.0f}",
+                           "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "base"),
+                           f"--junit-xml={report}", *words],
+                          cwd=TREE, env=env, stdin=subprocess.DEVNULL, check=False)
+    return count_report(report, done.returncode), failed_nodes(report)
+
+
 def run_pytest(folders, extra, slow):
-    """The pytest part, with a private temporary directory and home."""
+    """The pytest part, with a private temporary directory and home. A few failures outside
+    tests/attack are given one more try, alone: machines are shared and some tests watch a clock.
+    What passes then is named in the output; an attack that succeeds once has succeeded."""
     folders = [f for f in folders if any((TREE / f).rglob("test_*.py"))] if not extra else []
     if not folders and not extra:
         return Count()
     scratch = tempfile.mkdtemp(prefix="sandlock-test.")
-    report = os.path.join(scratch, "report.xml")
-    env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", TMPDIR=os.path.join(scratch, "tmp"))
-    os.mkdir(env["TMPDIR"])
     try:
-        done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "--color=no",
-                               "--durations=8", "-o", f"faulthandler_timeout={300 * slow:.0f}",
-                               "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "base"),
-                               f"--junit-xml={report}", *folders, *extra],
-                              cwd=TREE, env=env, stdin=subprocess.DEVNULL, check=False)
-        return count_report(report, done.returncode)
+        count, nodes = call_pytest([*folders, *extra], slow, scratch)
+        if 0 < len(nodes) == count.failed <= RETRY_MAX and not any("attack" in n for n in nodes):
+            again, _ = call_pytest(nodes, slow, os.path.join(scratch, "2"))
+            if again.good():
+                print("passed only alone, look at them: " + " ".join(nodes), flush=True)
+                count.passed += count.failed
+                count.failed = 0
+        return count
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def failed_nodes(report):
+    """Node names of the failed tests in a JUnit file, one for each count of count_report()."""
+    if not os.path.exists(report):
+        return []
+    return [f'{case.get("classname").replace(".", "/")}.py::{case.get("name")}'
+            for case in ElementTree.parse(report).iter("testcase")
+            if {child.tag for child in case} & {"failure", "error"}]
 
 
 def count_report(report, status):

@@ -358,7 +358,7 @@ struct verdict behalf_chdir(struct request *r)
     if (e < 0)
         return verdict_errno(e);
     if (supervisor_plan(r->sup)->root)
-        return view_chdir(r, t.at.fd);
+        return view_chdir(r, &t.at);
     return verdict_continue("a working directory gives no access: each later path is resolved from "
                             "/proc/<tid>/cwd and judged on the object it leads to");
 }

@@ -58,9 +58,10 @@ struct verdict view_open_path(const struct request *r, int fd, uint64_t flags)
  * shown in /proc as ever. The caller makes the change itself, by descriptor: fchdir can only lead to a
  * directory that it was given. It asks for the right to search, as chdir does.
  */
-struct verdict view_chdir(struct request *r, int dir_fd)
+struct verdict view_chdir(struct request *r, const struct resolved *dir)
 {
-    _cleanup_close_ int read_fd = fd_reopen(dir_fd, O_RDONLY | O_DIRECTORY, 0);
+    /* The receivers may read all of /proc, and what the caller is given its other threads can keep. */
+    _cleanup_close_ int read_fd = dir->on_proc ? -1 : fd_reopen(dir->fd, O_RDONLY | O_DIRECTORY, 0);
     int64_t result, ignored;
     struct trace t;
     int given, e = trace_hold(r, &t);
@@ -68,7 +69,7 @@ struct verdict view_chdir(struct request *r, int dir_fd)
     if (e < 0)
         return e == -ESRCH ? verdict_gone() : verdict_errno(e);
     /* To stand in a directory needs no right to read it; with the right it is quicker. */
-    given = read_fd >= 0 ? chroot_give(r, read_fd, &t) : chroot_give_path(r, dir_fd, true, &t);
+    given = read_fd >= 0 ? chroot_give(r, read_fd, &t) : chroot_give_path(r, dir->fd, true, &t);
     if (given == -ESRCH)
         return verdict_gone();
     result = given;

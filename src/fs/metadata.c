@@ -9,6 +9,7 @@
 #include "fs/metadata.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -74,6 +75,14 @@ static enum cow_need metadata_need(const struct request *r)
     }
 }
 
+/* A device's node is the machine's: the right to write to the device, which every image has on a few of
+ * the host's and policies give to /dev/null, is none to close it to others. Terminals' belong to who has them. */
+static bool metadata_is_device(const struct target *t)
+{
+    return (S_ISCHR(t->at.id.mode) || S_ISBLK(t->at.id.mode)) &&
+           sys_fs_magic(t->at.fd) != DEVPTS_SUPER_MAGIC;
+}
+
 /* `by_fd`: the caller's descriptor the object came from, or -1. */
 static int metadata_judge(struct request *r, struct target *t, int by_fd)
 {
@@ -87,12 +96,16 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
         e = view_writable(r, &t->at, t->path);
     if (e < 0)
         return e;
+    if (metadata_is_device(t)) {
+        request_explain(r, t->path, EPERM, "device nodes stay as they are", NULL);
+        return -EPERM;
+    }
     if (staged_holds(r, t->at.fd))
         return staged_change(r, &t->at, metadata_need(r));
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
     if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at.id))
         return 0;
-    request_explain(r, t->path, EPERM, "no write grant", "add --fs-write for the path");
+    request_explain(r, t->path, EPERM, "no write grant", "-w");
     return -EPERM;
 }
 

@@ -160,17 +160,39 @@ static int programs_find(struct programs *p, const struct copy *key)
     return -ENODATA;
 }
 
-static int copy_bytes(int to_fd, int from_fd, uint64_t size)
+static int copy_range(int to_fd, int from_fd, off_t at, off_t end)
 {
-    off_t at = 0;
-
-    while ((uint64_t)at < size) {
-        ssize_t n = sendfile(to_fd, from_fd, &at, size - (uint64_t)at);
+    if (lseek(to_fd, at, SEEK_SET) < 0)
+        return -errno;
+    while (at < end) {
+        ssize_t n = sendfile(to_fd, from_fd, &at, (size_t)(end - at));
 
         if (n <= 0)
             return n < 0 ? -errno : -ENOEXEC; /* it became shorter */
     }
     return 0;
+}
+
+/* Holes stay holes: otherwise a file that takes no place costs its whole length in memory, which no limit
+ * of the sandbox bounds. */
+static int copy_bytes(int to_fd, int from_fd, uint64_t size)
+{
+    off_t end = (off_t)size, at = 0;
+    int e = ftruncate(to_fd, end) < 0 ? -errno : 0;
+
+    while (e == 0 && at < end) {
+        off_t data = lseek(from_fd, at, SEEK_DATA), hole;
+
+        if (data < 0 && errno == ENXIO)
+            return 0;         /* nothing but a hole is left */
+        data = MAX(data, at); /* also where nobody knows of holes: all is data */
+        hole = lseek(from_fd, data, SEEK_HOLE);
+        hole = hole <= data ? end : MIN(hole, end);
+        if (data < end)
+            e = copy_range(to_fd, from_fd, data, hole);
+        at = MAX(hole, data);
+    }
+    return e;
 }
 
 /* The loader's path becomes the descriptor's, which is shorter than any loader's; so does its size. */
@@ -237,7 +259,7 @@ static int programs_insert(struct programs *p, struct copy *c)
         fd = -errno;
     pthread_mutex_lock(&p->lock);
     found = fd < 0 ? fd : programs_find(p, c);
-    if (found == -ENODATA && c->size <= PROGRAMS_BYTES_MAX) {
+    if (found == -ENODATA) {
         programs_make_room(p, c->size);
         c->used = ++p->clock;
         p->bytes += c->size;
@@ -265,6 +287,8 @@ int programs_copy(struct programs *p, int object_fd, const struct program *progr
     c.mtime = st.st_mtim;
     c.ctime = st.st_ctim;
     c.size = (uint64_t)st.st_size;
+    if (c.size > PROGRAMS_BYTES_MAX)
+        return -ENOMEM; /* its copy is memory of ours */
     pthread_mutex_lock(&p->lock);
     fd = programs_find(p, &c);
     pthread_mutex_unlock(&p->lock);

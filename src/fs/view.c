@@ -13,6 +13,8 @@
 #include "fs/staged.h"
 #include "plan/root.h"
 
+#define VIEW_TRIES 4 /* others move things */
+
 static const struct root *view_root(const struct request *r)
 {
     return supervisor_plan(r->sup)->root;
@@ -36,7 +38,30 @@ static int view_ascend(int dir_fd, const struct sys_ident *id, void *arg)
     return a->mount ? 1 : 0;
 }
 
-/* The mount of an object. 0, -ENOENT when it lies outside the tree or has no place, or -errno. */
+/* Does anything lead to the object but descriptors? */
+static bool view_has_place(const struct resolved *o)
+{
+    char place[PATH_MAX];
+
+    return o->id.nlink != 0 && (fd_location(o->fd, place, sizeof(place)) < 0 || place[0] == '/');
+}
+
+/* The directory that holds it. -ENOENT: none. -ESTALE: not found, though it has a place; others may be
+ * moving it, or it is too deep for a path, or we are out of descriptors. */
+static int view_parent(const struct resolved *o)
+{
+    int fd;
+
+    for (unsigned i = 0; i < VIEW_TRIES; i++) {
+        fd = place_parent(o->fd, &o->id);
+        if (fd >= 0)
+            return fd;
+    }
+    return view_has_place(o) ? -ESTALE : -ENOENT;
+}
+
+/* The mount of an object. 0, -ENOENT when it lies outside the tree or has no place, or -errno: it could
+ * not be found out. */
 static int view_mount(const struct root *root, const struct resolved *o,
                       const struct root_mount **ret)
 {
@@ -51,13 +76,19 @@ static int view_mount(const struct root *root, const struct resolved *o,
         if (S_ISDIR(o->id.mode))
             dir_fd = o->fd;
         else if (dir_fd < 0)
-            dir_fd = found_fd = place_parent(o->fd, &o->id);
+            dir_fd = found_fd = view_parent(o);
     }
     if (dir_fd < 0) {
+        e = o->fd < 0 ? -ENOENT : dir_fd;
         found_fd = -1;
-        return -ENOENT;
+        return e;
     }
     e = place_ascend(dir_fd, view_ascend, &a);
+    if (e == -EACCES && dir_fd == o->fd && o->fd >= 0) { /* ".." needs the right to search */
+        found_fd = view_parent(o);
+        e = found_fd < 0 ? found_fd : place_ascend(found_fd, view_ascend, &a);
+        found_fd = found_fd < 0 ? -1 : found_fd;
+    }
     *ret = a.mount;
     return e < 0 ? e : e > 0 ? 0 : -ENOENT;
 }
@@ -67,7 +98,14 @@ bool view_is_read_only(const struct request *r, const struct resolved *o)
     const struct root *root = view_root(r);
     const struct root_mount *m;
 
-    return root && root->any_read_only && view_mount(root, o, &m) == 0 && m && m->read_only;
+    int e;
+
+    if (!root || !root->any_read_only)
+        return false;
+    /* What lies outside or has no place is no mount's. What cannot be found out is not changed: the
+     * command can make its own supervisor run out of descriptors, and a path longer than any. */
+    e = view_mount(root, o, &m);
+    return e == 0 ? m && m->read_only : e != -ENOENT;
 }
 
 int view_writable(const struct request *r, const struct resolved *o, const char *path)

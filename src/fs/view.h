@@ -56,5 +56,5 @@ extern const struct virtual_file view_mounts_file, view_mountinfo_file, view_mou
 
 /* Handlers in place of the ones of behalf.h. */
 struct verdict view_open_path(const struct request *r, int fd, uint64_t flags);
-struct verdict view_chdir(struct request *r, int dir_fd);
+struct verdict view_chdir(struct request *r, const struct resolved *dir);
 struct verdict view_exec(struct request *r, const struct resolved *program, const char *path);

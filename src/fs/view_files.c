@@ -217,6 +217,6 @@ PROCESS_FILE(mountinfo, mounts_wanted, .render = mountinfo_render);
 PROCESS_FILE(mountstats, mounts_wanted, .render = mountstats_render);
 PROCESS_FILE(maps, files_wanted, .render = maps_render);
 PROCESS_FILE(smaps, files_wanted, .render = maps_render);
-/* Host paths in a form of its own; and the registers of a call, see plan_exec_mark(). */
+/* Host paths in a form of its own; and the registers of a call, which may be the supervisor's. */
 PROCESS_FILE(numa_maps, files_wanted, .open = closed_open);
 PROCESS_FILE(syscall, files_wanted, .open = closed_open);

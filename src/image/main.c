@@ -409,6 +409,16 @@ static const char *machine_name(void)
     return strcmp(u.machine, "aarch64") == 0 ? "arm64" : u.machine;
 }
 
+/* Words of an archive must not drive the terminal. */
+static char *harmless(char *text)
+{
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
+    return text;
+}
+
 int main(int argc, char **argv)
 {
     struct job j = {.cache_fd = -1, .layout_fd = -1, .machine = machine_name()};
@@ -428,7 +438,8 @@ int main(int argc, char **argv)
     if (r == 0)
         r = work(&j);
     if (r < 0)
-        fprintf(stderr, "sandlock: %s%s%s\n", j.err.where, *j.err.where ? ": " : "", j.err.message);
+        fprintf(stderr, "sandlock: %s%s%s\n", harmless(j.err.where), *j.err.where ? ": " : "",
+                harmless(j.err.message));
     image_ref_fini(&j.ref);
     free(j.cache);
     return r == 0 ? 0 : j.err.kind == ERROR_USAGE ? 2 : 1;

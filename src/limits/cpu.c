@@ -213,6 +213,7 @@ void *cpu_main(void *arg)
     uint64_t pause = CPU_LOOK_MIN;
 
     (void)sys_thread_slice(LIMITS_SLICE_NS);
+    limits_own_descriptors();
     c.hold.signals = c.l->cpu_signals;
     c.tick_ns = 1000000000 / sysconf(_SC_CLK_TCK);
     c.cores = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);

@@ -23,6 +23,8 @@ uint64_t limits_now(void);
 #define LIMITS_SLICE_NS 100000 /* threads that run shortly, and should when they are due */
 /* What all threads of a process have used, in ns; 0 when it is gone. */
 int64_t limits_cpu_time(pid_t pid);
+/* For threads of the limits: descriptors apart from those that the command can exhaust. */
+void limits_own_descriptors(void);
 
 struct limits_view {
     atomic_uint_fast64_t memory_used; /* bytes, the last sample */

@@ -10,6 +10,7 @@
 #include "policy/policy.h"
 #include "sys/process.h"
 #include "sys/procfile.h"
+#include "sys/raw_calls.h"
 #include "sys/seccomp.h"
 
 #define LIMITS_DEPTH 4096 /* parents looked at before a process counts as a stranger */
@@ -109,6 +110,14 @@ const char *limits_backend(enum limit_kind kind, const struct policy *p)
     case LIMIT_KIND_COUNT: break;
     }
     return "none";
+}
+
+/* A descriptor table of the calling thread's own, empty: the command can make its supervisor fill the
+ * shared one, and who then cannot open /proc sees no memory and no time used. Where that is refused
+ * the shared one has to do. */
+void limits_own_descriptors(void)
+{
+    (void)raw_close_range(0, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
 /* Threads of ours take no signals: handlers and signalfd belong to the caller. */

@@ -310,6 +310,7 @@ void *memory_main(void *arg)
 
     (void)sys_thread_slice(LIMITS_SLICE_NS);
     memory_files_init(&m.files);
+    limits_own_descriptors();
     while (limits_sleep(&m.l->clock, pause)) {
         uint64_t begin = limits_now(), cost, left;
 

@@ -29,6 +29,7 @@ static void print_verdict(uint32_t v, struct buf *out)
         }
         break;
     case SECCOMP_RET_USER_NOTIF: buf_adds(out, "notify"); break;
+    case SECCOMP_RET_TRACE: buf_adds(out, "ask the tracer"); break;
     case SECCOMP_RET_KILL_PROCESS: buf_adds(out, "kill"); break;
     default: buf_addf(out, "0x%08" PRIx32, v);
     }

@@ -43,8 +43,8 @@ void plan_fini(struct plan *p);
 uint32_t plan_denied_ret(const struct plan *p, const struct seccomp_data *d);
 
 /* The sixth argument, which execveat(2) does not have, by which the filter knows an exec that the
- * supervisor makes a task do: drawn once, never in the memory of a task. Whoever guessed it could only
- * execute what Landlock grants. */
+ * supervisor makes a task do: drawn once, so that no program has it there by chance. It is no secret and
+ * gives nothing by itself: it passes while the supervisor traces that very call. */
 uint64_t plan_exec_mark(void);
 
 /* seccomp part alone, without explain mode's changes, for any machine: tests, --print-filter. */

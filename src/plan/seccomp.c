@@ -392,10 +392,13 @@ uint64_t plan_exec_mark(void)
     return mark;
 }
 
-static void allow_marked_exec(struct builder *b)
+/* The mark is no secret: the command can have filters of its own, whose errno may be any byte of it.
+ * SECCOMP_RET_TRACE lets the call pass where a tracer asked for the event, which is us, for the moment
+ * of the exec; without one it is ENOSYS. */
+static void trace_marked_exec(struct builder *b)
 {
     struct filter_clause c = {
-        {{.arg = 5, .cmp = CMP_EQ, .wide = true, .value = plan_exec_mark()}}, 1, SECCOMP_RET_ALLOW};
+        {{.arg = 5, .cmp = CMP_EQ, .wide = true, .value = plan_exec_mark()}}, 1, SECCOMP_RET_TRACE};
 
     if (policy_has_view(b->policy) && !b->policy->no_supervisor)
         keep(b, filter_add(b->plan, CALL_execveat, &c));
@@ -414,7 +417,7 @@ static void add_all(struct builder *b, struct error *err)
     deny_datagrams(b);
     deny_listen(b);
     deny_unseen(b);
-    allow_marked_exec(b);
+    trace_marked_exec(b);
     deny_huge_mapping(b);
     for (unsigned pass = 0; pass < 3; pass++)
         add_features(b, pass, err);

@@ -49,6 +49,17 @@ void explain_escape(struct buf *b, const char *s, size_t max)
         buf_adds(b, "...");
 }
 
+/* What -r takes to allow the subject: entries of a process in /proc are gone with it, so /proc. */
+static const char *grant_path(const struct explain_event *e)
+{
+    const char *pid = e->subject + strlen("/proc/");
+
+    return strcmp(e->hint, "-r") == 0 && strncmp(e->subject, "/proc/", strlen("/proc/")) == 0 &&
+                   *pid >= '1' && *pid <= '9'
+               ? "/proc"
+               : e->subject;
+}
+
 /* The hint is an option that takes the subject (`-w`), a complete option (`--net-allow :80`), or a
  * sentence. */
 static void add_hint(struct buf *b, const struct explain_event *e)
@@ -59,7 +70,7 @@ static void add_hint(struct buf *b, const struct explain_event *e)
     explain_escape(b, e->hint, EXPLAIN_MAX_SUBJECT);
     if (e->hint[0] == '-' && !strchr(e->hint, ' ') && !strchr(e->hint, '=') && e->subject) {
         buf_addc(b, ' ');
-        explain_escape(b, e->subject, EXPLAIN_MAX_SUBJECT);
+        explain_escape(b, grant_path(e), EXPLAIN_MAX_SUBJECT);
     }
 }
 

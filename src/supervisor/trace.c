@@ -21,7 +21,7 @@
 #define TRACE_GETSIGMASK 0x420a
 #define TRACE_SETSIGMASK 0x420b
 
-#define TRACE_OPTIONS (PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD)
+#define TRACE_OPTIONS (PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC | PTRACE_O_TRACESYSGOOD)
 #define TRACE_SYSCALL_STOP (SIGTRAP | 0x80)
 #define TRACE_POLL_NS 100000
 
@@ -83,7 +83,7 @@ static int trace_step(struct trace *t, bool *ret_exec)
             return 0;
         }
         if (status >> 16)
-            continue; /* a stop of the whole group: it holds again when we are done */
+            continue; /* the filter asks; or a stop of the whole group: it holds again when we are done */
         if (WSTOPSIG(status) == SIGSTOP) {
             sig = SIGSTOP; /* cannot be blocked: begins that stop */
             continue;
@@ -131,6 +131,28 @@ int trace_stop(struct trace *t, int result)
     return 0;
 }
 
+/* Stands it at the entry of the very call that was asked for? Another thread may have exchanged the
+ * instruction; what stands here is what the kernel acts on, and cannot be changed any more. */
+static bool trace_is_at(const struct trace *t, enum call_id id, const uint64_t args[6])
+{
+    struct arch_regs regs;
+    int64_t nr;
+    bool same;
+
+    if (arch_regs_get(t->pid, &regs) < 0 || arch_regs_number(t->pid, &regs, &nr) < 0)
+        return false;
+    same = nr == arch_call_by_id(arch_native(), id)->nr &&
+           arch_regs_pc(&regs) == t->insn + arch_syscall_insn_len;
+    for (unsigned i = 0; i < 6; i++)
+        same &= arch_regs_arg(&regs, i) == args[i];
+    return same;
+}
+
+static int trace_options(const struct trace *t, unsigned options)
+{
+    return ptrace(PTRACE_SETOPTIONS, t->pid, NULL, (void *)(uintptr_t)options) < 0 ? -ESRCH : 0;
+}
+
 /* Registers as they are just before the call instruction, then over it up to its entry. */
 static int trace_enter(struct trace *t, enum call_id id, const uint64_t args[6])
 {
@@ -172,8 +194,19 @@ int trace_exec(struct trace *t, const uint64_t args[6], int64_t *ret_result)
     bool executed;
     int e = trace_enter(t, CALL_execveat, args);
 
+    if (e < 0)
+        return e;
+    /* The filter lets a marked exec pass where a tracer says so (SECCOMP_RET_TRACE), and refuses it
+     * everywhere else: said for this one call, and for nothing that the caller made of it. */
+    if (!trace_is_at(t, CALL_execveat, args)) {
+        trace_detach(t, 0); /* what it made of it is its own call, as any other */
+        return -ESRCH;
+    }
+    e = trace_options(t, TRACE_OPTIONS | PTRACE_O_TRACESECCOMP);
     if (e == 0)
         e = trace_step(t, &executed);
+    if (e == 0)
+        e = trace_options(t, TRACE_OPTIONS);
     if (e < 0)
         return e;
     if (!executed)

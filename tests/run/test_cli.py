@@ -94,6 +94,8 @@ def test_later_commands_are_refused_by_name(command):
     ([], ['no command given']),
     (['rnu'], ['rnu: unknown command; did you mean run?']),
     (['xyzzy'], ['xyzzy: unknown command']),
+    (['help', 'xyzzy'], ['xyzzy: unknown command']),
+    (['help', 'run', 'x'], ['help: unexpected word "x"']),
     (['-r', '/usr', '--', 'true'], ['-r: unknown option']),
     (['run'], ['no command given']),
     (['run', '--'], ['no command given']),
@@ -205,6 +207,14 @@ def test_help_lists_every_option_and_fits(command):
         for row in table(command):
             place = later if row['later'] else built
             assert re.search(rf'--{row["name"]}\b', place), row['name']
+
+
+def test_help_as_a_command():
+    for words in ([], ['run'], ['check']):
+        said = cli('help', *words)
+        assert said.returncode == 0
+        assert said.stdout == cli(*words, '--help').stdout
+    refused(cli('help', 'ps'), 125, 'ps: not built in yet')
 
 
 def test_help_and_version_at_the_top():

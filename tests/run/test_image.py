@@ -255,6 +255,14 @@ def test_damage_is_noticed(layout, tmp_path, damage):
     assert unpack(tmp_path, f'oci:{fine.top}')['root']
 
 
+def test_words_of_an_archive_do_not_drive_the_terminal(layout, tmp_path):
+    name = '../\x1b]0;title\x07'
+    layout.add(tar(entry(name)))
+    assert '\x1b' in name, 'control'
+    said = unpack(tmp_path, f'oci:{layout.top}', ok=False)
+    assert '../?]0;title?' in said and '\x1b' not in said, said
+
+
 def test_tags_and_machines(layout, tmp_path):
     layout.add(tar(entry('v', data=b'1')), tag='one')
     layout.add(tar(entry('v', data=b'2')), tag='two')

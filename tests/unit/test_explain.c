@@ -38,6 +38,14 @@ static void test_format(void **state)
     e.hint = "-w /etc";
     assert_line(&e, "sandlock: denied: open /etc/shadow (Permission denied) by python3[123]: "
                     "no grant; allow with: -w /etc\n");
+    e.hint = "-r";
+    e.subject = "/proc/123/mounts";
+    assert_line(&e, "sandlock: denied: open /proc/123/mounts (Permission denied) by python3[123]: "
+                    "no grant; allow with: -r /proc\n");
+    e.subject = "/proc/filesystems";
+    assert_line(&e, "sandlock: denied: open /proc/filesystems (Permission denied) by python3[123]: "
+                    "no grant; allow with: -r /proc/filesystems\n");
+    e.subject = "/etc/shadow";
     e.hint = "remove the path from --fs-deny";
     assert_line(&e, "sandlock: denied: open /etc/shadow (Permission denied) by python3[123]: "
                     "no grant; remove the path from --fs-deny\n");
