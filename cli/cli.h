@@ -19,6 +19,7 @@ enum cli_exit {
 /* One file a command. argv is NULL-terminated and begins behind the command's name. */
 int cli_run(char *const *argv);
 int cli_check(char *const *argv);
+int cli_recover(char *const *argv);
 
 /* `sandlock: WHERE: MESSAGE` on stderr, one line whatever the bytes; returns the exit code. */
 int cli_fail(const struct error *err);
@@ -29,6 +30,6 @@ int cli_print(struct buf *b);
 int cli_print_version(void);
 
 struct option;
-enum cli_command { COMMAND_RUN = 0, COMMAND_CHECK, COMMAND_TOP };
+enum cli_command { COMMAND_RUN = 0, COMMAND_CHECK, COMMAND_RECOVER, COMMAND_TOP };
 /* The help of a command, made from its option table; on stdout. */
 int cli_help(enum cli_command c);

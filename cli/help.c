@@ -24,6 +24,9 @@ static const struct help_row run_rows[RUN_OPTION_COUNT] = {
 static const struct help_row check_rows[CHECK_OPTION_COUNT] = {
 #include "check_options.def"
 };
+static const struct help_row recover_rows[RECOVER_OPTION_COUNT] = {
+#include "recover_options.def"
+};
 #undef OPT
 
 static const char *const group_titles[OPTION_GROUP_COUNT] = {
@@ -130,15 +133,26 @@ static void help_check(struct buf *b)
     add_options(b, check_options, check_rows, CHECK_OPTION_COUNT);
 }
 
+static void help_recover(struct buf *b)
+{
+    buf_adds(b,
+             "Usage: sandlock recover [OPTION]... [DIR]\n\n"
+             "Lists the changes below work directories that runs left behind: kept, orphaned by\n"
+             "a run that was killed, or interrupted in the middle of their commit. DIR is the\n"
+             "work directory (default: the current one).\n");
+    add_options(b, recover_options, recover_rows, RECOVER_OPTION_COUNT);
+}
+
 static void help_top(struct buf *b)
 {
     buf_adds(b, "Usage: sandlock COMMAND [OPTION]...\n\n"
                 "Confines programs with Landlock and seccomp; needs no privileges.\n\n"
                 "Commands:\n"
                 "  run      run a command in a sandbox\n"
-                "  check    tell what this kernel offers\n\n"
+                "  check    tell what this kernel offers\n"
+                "  recover  list, commit or drop changes that runs left behind\n\n"
                 "Not built in yet:\n"
-                "  ps, inspect, kill, profile, learn, checkpoint, restore, recover, explain,\n"
+                "  ps, inspect, kill, profile, learn, checkpoint, restore, explain,\n"
                 "  completion\n\n"
                 "General:\n"
                 "  -h, --help       print this help, or that of a command, and exit\n"
@@ -154,6 +168,7 @@ int cli_help(enum cli_command c)
     switch (c) {
     case COMMAND_RUN: help_run(&b); break;
     case COMMAND_CHECK: help_check(&b); break;
+    case COMMAND_RECOVER: help_recover(&b); break;
     case COMMAND_TOP: help_top(&b); break;
     }
     return cli_print(&b);

@@ -12,10 +12,10 @@
 
 /* The first COMMANDS_BUILT exist; the others belong to later features and are refused by name. */
 static const char commands[][12] = {
-    "run",   "check",      "ps",      "inspect", "kill",    "profile",
-    "learn", "checkpoint", "restore", "recover", "explain", "completion",
+    "run",     "check", "recover",    "ps",      "inspect", "kill",
+    "profile", "learn", "checkpoint", "restore", "explain", "completion",
 };
-#define COMMANDS_BUILT 2
+#define COMMANDS_BUILT 3
 
 /* With a standard descriptor closed the next file opened would take its number, and messages would go
  * into it. The plugs close on exec: the command finds the descriptors closed, as it would without us. */
@@ -69,6 +69,8 @@ static int help_command(char **words)
         return cli_help(COMMAND_RUN);
     if (strcmp(words[0], "check") == 0)
         return cli_help(COMMAND_CHECK);
+    if (strcmp(words[0], "recover") == 0)
+        return cli_help(COMMAND_RECOVER);
     return fail_command(words[0]);
 }
 
@@ -84,6 +86,8 @@ int main(int argc, char **argv)
         return cli_run(argv + 2);
     if (strcmp(word, "check") == 0)
         return cli_check(argv + 2);
+    if (strcmp(word, "recover") == 0)
+        return cli_recover(argv + 2);
     if (strcmp(word, "help") == 0)
         return help_command(argv + 2);
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0)

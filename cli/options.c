@@ -19,6 +19,9 @@ const struct option run_options[RUN_OPTION_COUNT] = {
 const struct option check_options[CHECK_OPTION_COUNT] = {
 #include "check_options.def"
 };
+const struct option recover_options[RECOVER_OPTION_COUNT] = {
+#include "recover_options.def"
+};
 #undef OPT
 _Static_assert(RUN_OPTION_COUNT <= 128, "struct option_parser has two words of bits");
 

@@ -40,6 +40,12 @@ enum check_option {
     CHECK_OPTION_COUNT
 };
 #undef OPT
+#define OPT(id, ...) RECOVER_OPTION_##id,
+enum recover_option {
+#include "recover_options.def"
+    RECOVER_OPTION_COUNT
+};
+#undef OPT
 
 /* Read at every start: names inline, so that the table needs no relocation. The texts of --help are
  * in a table of their own, see help.c. */
@@ -50,6 +56,7 @@ struct option {
 };
 extern const struct option run_options[RUN_OPTION_COUNT];
 extern const struct option check_options[CHECK_OPTION_COUNT];
+extern const struct option recover_options[RECOVER_OPTION_COUNT];
 
 struct option_parser {
     const struct option *options;

@@ -155,6 +155,53 @@ static int report_end(const struct run_args *a, struct run_result *result)
     return code;
 }
 
+static void print_lines(const struct buf *b)
+{
+    size_t done = 0;
+
+    while (done < b->len) {
+        ssize_t n = write(STDERR_FILENO, b->data + done, b->len - done);
+
+        if (n < 0 && errno != EINTR)
+            return; /* nobody reads any more */
+        done += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* BA-02: a dry run was made for its list, so --quiet leaves that. */
+static void report_stage(const struct run_args *a, const struct stage_result *r)
+{
+    if (a->policy.dry_run && r->n_changes == 0)
+        cli_note("dry-run: no filesystem changes");
+    else if (a->policy.dry_run)
+        cli_note("dry-run: filesystem changes:");
+    print_lines(&r->list);
+    print_lines(&r->diff);
+    print_lines(&r->json);
+    print_lines(&r->conflicts);
+    if (!a->quiet)
+        print_lines(&r->notes);
+    if (r->kept && !a->quiet)
+        cli_note("changes kept in %s", r->kept);
+}
+
+static int settle(struct sandbox *s, const struct run_args *a, const struct run_result *run,
+                  struct error *err)
+{
+    const struct stage_wish wish = {
+        .list = a->policy.dry_run, .diff = a->diff, .json = a->changes_json};
+    struct stage_result result = {0};
+    int r;
+
+    if (!a->policy.workdir)
+        return 0;
+    r = sandbox_settle(s, run, &wish, &result, err);
+    if (r >= 0 || result.conflicts.len || result.kept)
+        report_stage(a, &result);
+    stage_result_fini(&result);
+    return r;
+}
+
 static int run_supervised(const struct run_args *a, struct run_result *ret, struct error *err)
 {
     _cleanup_close_ int explain_fd = -1;
@@ -182,6 +229,8 @@ static int run_supervised(const struct run_args *a, struct run_result *ret, stru
     r = sandbox_start(s, err);
     if (r >= 0)
         r = sandbox_wait(s, 0, ret, err);
+    if (r >= 0)
+        r = settle(s, a, ret, err);
     sandbox_free(s);
     return r;
 }

@@ -88,6 +88,9 @@ static bool apply_switch(struct run_args *a, enum run_option o)
                 : o == RUN_OPTION_no_supervisor       ? &p->no_supervisor
                 : o == RUN_OPTION_port_remap          ? &p->port_remap
                 : o == RUN_OPTION_linger              ? &p->linger
+                : o == RUN_OPTION_dry_run             ? &p->dry_run
+                : o == RUN_OPTION_diff                ? &a->diff
+                : o == RUN_OPTION_changes_json        ? &a->changes_json
                 : o == RUN_OPTION_stats               ? &a->stats
                 : o == RUN_OPTION_quiet               ? &a->quiet
                                                       : NULL;
@@ -108,6 +111,10 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_fs_deny: return policy_add_fs_deny(p, flag, value, err);
     case RUN_OPTION_chroot: return policy_set_chroot(p, flag, value, err);
     case RUN_OPTION_fs_mount: return policy_add_fs_mount(p, flag, value, err);
+    case RUN_OPTION_workdir: return policy_set_workdir(p, flag, value, err);
+    case RUN_OPTION_fs_storage: return policy_set_fs_storage(p, flag, value, err);
+    case RUN_OPTION_on_exit: return policy_set_stage_action(&p->on_exit, flag, value, err);
+    case RUN_OPTION_on_error: return policy_set_stage_action(&p->on_error, flag, value, err);
     case RUN_OPTION_net_allow: return policy_add_net_allow(p, flag, value, err);
     case RUN_OPTION_net_allow_bind: return policy_add_net_allow_bind(p, flag, value, err);
     case RUN_OPTION_net_deny: return policy_add_net_deny(p, flag, value, err);
@@ -163,6 +170,12 @@ static int check_conflicts(const struct run_args *a, const struct option_parser 
     if (a->quiet && a->policy.explain && !a->explain_path)
         return error_set(err, ERROR_USAGE, -EINVAL, "--quiet",
                          "contradicts --explain without a file");
+    if (a->policy.workdir && a->image_ref)
+        return error_set(err, ERROR_POLICY, -EINVAL, "--image",
+                         "cannot be combined with --workdir yet");
+    if (!a->policy.workdir && (a->diff || a->changes_json))
+        return error_set(err, ERROR_POLICY, -EINVAL, a->diff ? "--diff" : "--changes-json",
+                         "needs --workdir DIR");
     if (!a->policy.no_supervisor)
         return 0;
     /* By what was written, not by the value it left: `--stop-grace 0.2` is a wish as well. */

@@ -20,7 +20,7 @@ struct run_args {
     const char *explain_path; /* --explain=FILE, or NULL: stderr */
     const struct arch *print_arch;
     int status_fd; /* -1: none; open for writing, checked */
-    bool stats, quiet;
+    bool stats, quiet, diff, changes_json;
     const char *image_ref; /* --image, or NULL */
     struct cli_image image;
 };

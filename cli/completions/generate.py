@@ -24,6 +24,8 @@ WORDS = {
     'print-filter': ['x86_64', 'aarch64'],
     'stop-signal': ['TERM', 'INT', 'HUP', 'QUIT', 'KILL'],
     'gpu': ['all'],
+    'on-exit': ['commit', 'abort', 'keep'],
+    'on-error': ['commit', 'abort', 'keep'],
 }
 
 
@@ -79,13 +81,16 @@ def bash():
         if row['optional']:
             names.append(f'--{row["name"]}=')
     checks = [s for row in options('check') for s in spellings(row)]
+    recovers = [s for row in options('recover') for s in spellings(row)]
     out += ['    esac',
             f'    mapfile -t COMPREPLY < <(compgen -W "{" ".join(names)}" -- "$cur")', '}', '',
             '_sandlock() {', '    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}',
             '    local i', '    COMPREPLY=()', '    if ((COMP_CWORD == 1)); then',
-            '        mapfile -t COMPREPLY < <(compgen -W "run check --help --version" -- "$cur")',
+            '        mapfile -t COMPREPLY < <(compgen -W "run check recover --help --version" -- "$cur")',
             '        return', '    fi', '    case ${COMP_WORDS[1]} in', '    check)',
             f'        mapfile -t COMPREPLY < <(compgen -W "{" ".join(checks)}" -- "$cur")',
+            '        ;;', '    recover)',
+            f'        mapfile -t COMPREPLY < <(compgen -d -W "{" ".join(recovers)}" -- "$cur")',
             '        ;;', '    run)', '        # Behind -- the command completes as it would alone.',
             '        for ((i = 2; i < COMP_CWORD; i++)); do',
             '            if [[ ${COMP_WORDS[i]} == -- ]]; then',
@@ -126,7 +131,7 @@ def zsh():
 
 _sandlock() {{
     local curcontext="$curcontext" state
-    _arguments -C '1:command:((run\\:"run a command in a sandbox" check\\:"what this kernel offers"))' \\
+    _arguments -C '1:command:((run\\:"run a command in a sandbox" check\\:"what this kernel offers" recover\\:"staged changes left behind"))' \\
         '(- *)'{{-h,--help}}'[print help]' '(- *)'{{-V,--version}}'[print the version]' '*::argument:->rest'
     [[ $state == rest ]] || return
     case $words[1] in
@@ -138,6 +143,11 @@ _sandlock() {{
     check)
         _arguments \\
 {zsh_options('check')}
+        ;;
+    recover)
+        _arguments \\
+{zsh_options('recover')} \\
+        '1:work directory:_files -/'
         ;;
     esac
 }}
@@ -155,8 +165,9 @@ def fish():
            '# fish completion for sandlock; made by cli/completions/generate.py.',
            'complete -c sandlock -f',
            "complete -c sandlock -n __fish_use_subcommand -a run -d 'run a command in a sandbox'",
-           "complete -c sandlock -n __fish_use_subcommand -a check -d 'what this kernel offers'"]
-    for command in ('run', 'check'):
+           "complete -c sandlock -n __fish_use_subcommand -a check -d 'what this kernel offers'",
+           "complete -c sandlock -n __fish_use_subcommand -a recover -d 'staged changes left behind'"]
+    for command in ('run', 'check', 'recover'):
         for row in options(command):
             line = f"complete -c sandlock -n '__fish_seen_subcommand_from {command}' -l {row['name']}"
             if row['letter']:

@@ -28,6 +28,22 @@ _sandlock_run() {
         :
         return
         ;;
+    --workdir)
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
+    --fs-storage)
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+        return
+        ;;
+    --on-exit)
+        mapfile -t COMPREPLY < <(compgen -W "commit abort keep" -- "$cur")
+        return
+        ;;
+    --on-error)
+        mapfile -t COMPREPLY < <(compgen -W "commit abort keep" -- "$cur")
+        return
+        ;;
     --net-allow)
         :
         return
@@ -137,7 +153,7 @@ _sandlock_run() {
         return
         ;;
     esac
-    mapfile -t COMPREPLY < <(compgen -W "--fs-read -r --fs-write -w --fs-deny --fs-mount --chroot --image --net-allow --net-allow-bind --net-deny --net-deny-bind --dns-refresh --port-remap --timeout -t --max-open-files --cpu-cores --max-memory -m --max-processes -P --cpu -c --num-cpus --exec-shell -e --env --clean-env --cwd --user --name --gpu --no-randomize-memory --no-huge-pages --no-coredump --time-start --random-seed --deterministic-dirs --extra-deny-syscall --extra-allow-syscall --allow-degraded --disable --no-supervisor --explain --explain= --stats --status-fd --print-filter --print-filter= --quiet --linger --stop-signal --stop-grace --help -h --version -V" -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W "--fs-read -r --fs-write -w --fs-deny --fs-mount --chroot --image --workdir --fs-storage --on-exit --on-error --dry-run --diff --changes-json --net-allow --net-allow-bind --net-deny --net-deny-bind --dns-refresh --port-remap --timeout -t --max-open-files --cpu-cores --max-memory -m --max-processes -P --cpu -c --num-cpus --exec-shell -e --env --clean-env --cwd --user --name --gpu --no-randomize-memory --no-huge-pages --no-coredump --time-start --random-seed --deterministic-dirs --extra-deny-syscall --extra-allow-syscall --allow-degraded --disable --no-supervisor --explain --explain= --stats --status-fd --print-filter --print-filter= --quiet --linger --stop-signal --stop-grace --help -h --version -V" -- "$cur")
 }
 
 _sandlock() {
@@ -145,12 +161,15 @@ _sandlock() {
     local i
     COMPREPLY=()
     if ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "run check --help --version" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W "run check recover --help --version" -- "$cur")
         return
     fi
     case ${COMP_WORDS[1]} in
     check)
         mapfile -t COMPREPLY < <(compgen -W "--json --help -h --version -V" -- "$cur")
+        ;;
+    recover)
+        mapfile -t COMPREPLY < <(compgen -d -W "--commit --abort --fs-storage --help -h --version -V" -- "$cur")
         ;;
     run)
         # Behind -- the command completes as it would alone.

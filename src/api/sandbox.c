@@ -181,6 +181,7 @@ void sandbox_free(struct sandbox *s)
         return;
     limits_stop(s->limits); /* while the anchor's number is its own */
     launch_leave(&s->launch);
+    (void)sandbox_settle(s, NULL, NULL, NULL, NULL);
     if (!s->lost)
         supervisor_free(s->supervisor);
     /* else: the anchor was killed from outside and members may live on; receivers cannot be joined */

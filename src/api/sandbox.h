@@ -63,6 +63,22 @@ pid_t sandbox_pid(const struct sandbox *s);
 const struct plan *sandbox_plan(const struct sandbox *s);
 void sandbox_free(struct sandbox *s);
 
+/* What became of the changes below --workdir. */
+struct stage_result {
+    struct buf list, diff, json; /* what was asked for */
+    struct buf conflicts, notes;
+    size_t n_changes;
+    char *kept; /* where the layer is, when it was kept */
+};
+struct stage_wish {
+    bool list, diff, json;
+};
+void stage_result_fini(struct stage_result *r);
+/* After sandbox_wait(), whose result decides between the policy's two actions; NULL: there is none, because
+ * the run was given up. Does nothing without --workdir, and once only. */
+int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct stage_wish *wish,
+                   struct stage_result *ret, struct error *err);
+
 /* --no-supervisor: confines the calling process and executes argv; returns only on failure. */
 int sandbox_exec(const struct policy *p, const char *const *argv, struct error *err);
 /* Environment a command gets under the policy (caller frees); NULL when out of memory. */

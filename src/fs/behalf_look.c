@@ -17,6 +17,7 @@
 #include "fs/behalf.h"
 #include "fs/ids.h"
 #include "fs/procfs.h"
+#include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
 
@@ -66,8 +67,9 @@ struct verdict behalf_stat(struct request *r)
     e = look_stat_target(r, flags, &t);
     if (e < 0)
         return verdict_errno(e);
-    if (fstat(t.at.fd, &st) < 0)
-        return verdict_errno(errno);
+    e = staged_stat(r, t.at.fd, &st);
+    if (e < 0)
+        return verdict_errno(e);
     behalf_show_stat(r, &st);
     virtual_attributes(r, t.at.fd, &t.at.id, t.at.on_proc, &st);
     size_t n = arch_native()->encode_stat(&st, out);
@@ -111,6 +113,8 @@ struct verdict behalf_statx(struct request *r)
         return verdict_errno(e);
     memset(out, 0, sizeof(out));
     e = sys_statx_fd(t.at.fd, flags & LOOK_SYNC_FLAGS, mask, out);
+    if (e == 0)
+        e = staged_show_statx(r, t.at.fd, out);
     if (e < 0)
         return verdict_errno(e);
     memcpy(ids, out + LOOK_STATX_UID, sizeof(ids));
@@ -377,6 +381,8 @@ struct verdict behalf_watch(struct request *r)
     }
     e = target_judge(r, AT_FDCWD, call_addr(&r->call, 1), mask & IN_DONT_FOLLOW ? 0 : WALK_FOLLOW,
                      JUDGE_LOOK, &t);
+    if (e == 0 && staged_holds(r, t.at.fd))
+        e = -EOPNOTSUPP; /* a watch on one side would not see what happens on the other */
     if (e < 0)
         return verdict_errno(e);
     fd_path(t.at.fd, path);

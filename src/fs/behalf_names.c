@@ -18,6 +18,7 @@
 #include "fs/behalf.h"
 #include "fs/deny.h"
 #include "fs/fs.h"
+#include "fs/staged.h"
 #include "fs/view.h"
 
 static struct verdict names_result(int r)
@@ -56,8 +57,28 @@ static int names_moved(struct request *r, unsigned dirfd_arg, struct target *t,
     return e < 0 ? e : target_entry(t, name);
 }
 
+/* unlink("name/"), which the layer takes for a name without the slash. */
+static int names_slash(const struct target *t)
+{
+    if (!t->at.trailing_slash)
+        return 0;
+    return t->at.fd < 0 ? -ENOENT : S_ISDIR(t->at.id.mode) ? -EISDIR : -ENOTDIR;
+}
+
+static int names_unlink_staged(struct request *r, const struct target *t, struct cow_pos *pos,
+                               bool as_dir)
+{
+    int e;
+
+    if (as_dir)
+        return cow_rmdir(staged_layer(r), pos, t->at.name);
+    e = names_slash(t);
+    return e < 0 ? e : cow_unlink(staged_layer(r), pos, t->at.name);
+}
+
 struct verdict behalf_unlink(struct request *r)
 {
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     uint32_t flags = call_u32(&r->call, 2);
     char name[ENTRY_NAME_MAX];
@@ -70,8 +91,10 @@ struct verdict behalf_unlink(struct request *r)
         e = behalf_judge_remove(r, &t.at, t.path);
     if (e == 0)
         e = view_removable(r, &t.at, flags & AT_REMOVEDIR, t.path);
-    if (e < 0)
-        return verdict_errno(e);
+    if (e == 0)
+        e = staged_name(r, &t.at, &pos);
+    if (e != 0)
+        return verdict_result(e < 0 ? e : names_unlink_staged(r, &t, &pos, flags & AT_REMOVEDIR));
     dir_fd = target_entry(&t, name);
     return names_result(unlinkat(dir_fd, name, (int)flags));
 }
@@ -80,19 +103,25 @@ struct verdict behalf_mkdir(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     char name[ENTRY_NAME_MAX];
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
     int e, dir_fd = names_new(r, 0, true, &t, name);
 
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     e = behalf_umask(r);
+    if (e == 0)
+        e = staged_name(r, &t.at, &pos);
     if (e < 0)
         return verdict_errno(e);
+    if (e > 0)
+        return verdict_result(cow_mkdir(staged_layer(r), &pos, t.at.name, call_u32(&r->call, 2)));
     return names_result(mkdirat(dir_fd, name, call_u32(&r->call, 2)));
 }
 
 struct verdict behalf_mknod(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
     uint32_t mode = call_u32(&r->call, 2), type = mode & S_IFMT;
     char name[ENTRY_NAME_MAX];
     int e, dir_fd;
@@ -106,8 +135,12 @@ struct verdict behalf_mknod(struct request *r)
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     e = behalf_umask(r);
+    if (e == 0)
+        e = staged_name(r, &t.at, &pos);
     if (e < 0)
         return verdict_errno(e);
+    if (e > 0)
+        return verdict_result(cow_mknod(staged_layer(r), &pos, t.at.name, mode));
     /* The kernel reads the device number as 32 bits. */
     return names_result(mknodat(dir_fd, name, mode, call_u32(&r->call, 3)));
 }
@@ -116,14 +149,20 @@ struct verdict behalf_symlink(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     char name[ENTRY_NAME_MAX], text[PATH_MAX];
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
     ssize_t n = request_read_path(r, call_addr(&r->call, 0), text);
-    int dir_fd;
+    int dir_fd, e;
 
     if (n <= 0)
         return verdict_errno(n < 0 ? (int)n : -ENOENT);
     dir_fd = names_new(r, 1, false, &t, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
+    e = staged_name(r, &t.at, &pos);
+    if (e < 0)
+        return verdict_errno(e);
+    if (e > 0)
+        return verdict_result(cow_symlink(staged_layer(r), text, &pos, t.at.name));
     return names_result(symlinkat(text, dir_fd, name));
 }
 
@@ -131,6 +170,7 @@ struct verdict behalf_link(struct request *r)
 {
     _cleanup_target_ struct target from = {.at = RESOLVED_INIT}, to = {.at = RESOLVED_INIT};
     uint32_t flags = call_u32(&r->call, 4);
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
     char name[ENTRY_NAME_MAX], path[FD_PATH_MAX];
     int e, dir_fd;
 
@@ -153,8 +193,14 @@ struct verdict behalf_link(struct request *r)
         e = sys_access_fd(dir_fd, W_OK | X_OK, AT_EACCESS);
         e = e < 0 ? e : -EPERM;
     }
+    if (e == 0)
+        e = staged_name(r, &to.at, &pos);
+    if (e >= 0 && (e > 0) != staged_holds(r, from.at.fd))
+        e = -EXDEV;
     if (e < 0)
         return verdict_errno(e);
+    if (e > 0)
+        return verdict_result(cow_link_fd(staged_layer(r), from.at.fd, &pos, to.at.name));
     /* The very object that was judged, whatever its name leads to now; a link stays a link. */
     fd_path(from.at.fd, path);
     return names_result(linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW));
@@ -179,7 +225,8 @@ static int names_rename_view(struct request *r, const struct target *from, const
         return -EEXIST;
     if ((flags & RENAME_EXCHANGE) && to->at.fd < 0)
         return -ENOENT;
-    if ((from->at.trailing_slash && !S_ISDIR(from->at.id.mode)) ||
+    if ((!S_ISDIR(from->at.id.mode) &&
+         (from->at.trailing_slash || (to->at.trailing_slash && !(flags & RENAME_EXCHANGE)))) ||
         (to->at.trailing_slash && to->at.fd >= 0 && !S_ISDIR(to->at.id.mode)))
         return -ENOTDIR;
     if (from->at.mounted && to->at.mounted && sys_ident_same(&from->at.id, &to->at.id))
@@ -189,6 +236,20 @@ static int names_rename_view(struct request *r, const struct target *from, const
         return S_ISDIR(from->at.id.mode) ? -ENOTDIR : -EISDIR;
     e = view_movable(r, &from->at);
     return e < 0 ? e : view_movable(r, &to->at);
+}
+
+/* -ENODATA: neither name is of the layer. */
+static int names_rename_staged(const struct request *r, const struct resolved *from,
+                               const struct resolved *to, uint32_t flags)
+{
+    _cleanup_cow_pos_ struct cow_pos old = COW_POS_INIT, new = COW_POS_INIT;
+    int e = staged_name(r, from, &old), to_e = staged_name(r, to, &new);
+
+    if (e < 0 || to_e < 0)
+        return e < 0 ? e : to_e;
+    if (e != to_e)
+        return -EXDEV;
+    return e ? cow_rename(staged_layer(r), &old, from->name, &new, to->name, flags) : -ENODATA;
 }
 
 struct verdict behalf_rename(struct request *r)
@@ -212,6 +273,9 @@ struct verdict behalf_rename(struct request *r)
     e = names_rename_view(r, &from, &to, flags);
     if (e != 0)
         return verdict_result(e < 0 ? e : 0);
+    e = names_rename_staged(r, &from.at, &to.at, flags);
+    if (e != -ENODATA)
+        return verdict_result(e);
     moves = d && ((from.at.fd >= 0 && S_ISDIR(from.at.id.mode)) ||
                   (to.at.fd >= 0 && S_ISDIR(to.at.id.mode)));
     if (moves)
@@ -226,6 +290,7 @@ struct verdict behalf_truncate(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     int64_t length = (int64_t)r->call.args[1];
+    _cleanup_close_ int fd = -1;
     char path[FD_PATH_MAX];
     int e;
 
@@ -239,6 +304,15 @@ struct verdict behalf_truncate(struct request *r)
     /* The caller's limit, not ours (PR-12); the signal that goes with it is left out. */
     if ((uint64_t)length > sys_rlimit_of(r->tid, RLIMIT_FSIZE))
         return verdict_errno(EFBIG);
+    fd = staged_reopen(r, t.at.fd, &t.at.id, O_WRONLY, 0);
+    if (fd >= 0)
+        return names_result(ftruncate(fd, length));
+    if (fd != -ENODATA) {
+        e = fd;
+        fd = -1;
+        return verdict_errno(e);
+    }
+    fd = -1;
     fd_path(t.at.fd, path);
     return names_result(truncate(path, length));
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
 
@@ -160,7 +161,9 @@ static struct verdict open_object(const struct request *r, const struct open_cal
     }
     if (open_may_block(&t->at.id, c->flags))
         return behalf_open_later(r, steal_fd(&t->at.fd), c->flags, S_ISFIFO(t->at.id.mode));
-    fd = behalf_reopen(t->at.fd, c->flags, c->mode);
+    fd = staged_reopen(r, t->at.fd, &t->at.id, c->flags, c->mode);
+    if (fd == -ENODATA)
+        fd = behalf_reopen(t->at.fd, c->flags, c->mode);
     if (fd == -EACCES)
         request_explain(r, t->path, EACCES, "no grant, or file permissions",
                         (c->flags & O_ACCMODE) == O_RDONLY ? "add --fs-read" : "add --fs-write");
@@ -243,6 +246,7 @@ static int open_new(const struct request *r, const struct open_call *c, const st
 {
     /* O_EXCL does not follow a link either; O_NOFOLLOW would show in F_GETFL. */
     uint64_t flags = c->flags | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
     int e = behalf_judge_name(r, &t->at, t->path);
 
     if (e == 0)
@@ -250,8 +254,12 @@ static int open_new(const struct request *r, const struct open_call *c, const st
     if (e < 0)
         return e;
     e = behalf_umask(r);
+    if (e == 0)
+        e = staged_name(r, &t->at, &pos);
     if (e < 0)
         return e;
+    if (e > 0)
+        return cow_open(staged_layer(r), &pos, t->at.name, (int)flags, c->mode);
     return sys_openat(t->at.parent_fd, t->at.name, (int)flags, c->mode);
 }
 

@@ -126,7 +126,8 @@ static void chroot_stop(void *state)
 
 static int chroot_start(struct supervisor *s, void **ret_state, struct error *err)
 {
-    const char *flag = supervisor_policy(s)->chroot ? "--chroot" : "--fs-mount";
+    const struct policy *p = supervisor_policy(s);
+    const char *flag = p->chroot ? "--chroot" : p->workdir ? "--workdir" : "--fs-mount";
     struct chroot *c;
 
     if (!supervisor_kernel(s)->wait_killable)

@@ -21,6 +21,7 @@
 #include "fs/behalf.h"
 #include "fs/chroot.h"
 #include "fs/fs.h"
+#include "fs/staged.h"
 #include "supervisor/exec_guard.h"
 
 #define EXEC_CHECK 0x10000u /* AT_EXECVE_CHECK, 6.14 */
@@ -57,7 +58,9 @@ static int load_open(const struct request *r, const struct resolved *o)
     if (!S_ISREG(o->id.mode))
         return -EACCES;
     e = sys_access_fd(fd, X_OK, AT_EACCESS);
-    return e < 0 ? e : fd_reopen(fd, O_RDONLY | O_NONBLOCK, 0);
+    if (e == 0)
+        e = staged_reopen(r, fd, &o->id, O_RDONLY | O_NONBLOCK, 0);
+    return e != -ENODATA ? e : fd_reopen(fd, O_RDONLY | O_NONBLOCK, 0);
 }
 
 static int load_open_path(const struct request *r, const char *path)

@@ -96,7 +96,7 @@ int grants_new(const struct policy *p, struct grants **ret, struct error *err)
     if (e < 0)
         return e;
     g = malloc(sizeof(*g) +
-               (p->fs_read.n + p->fs_write.n + (root ? root->n : 0)) * sizeof(g->v[0]));
+               (p->fs_read.n + p->fs_write.n + (root ? root->n + 1 : 0)) * sizeof(g->v[0]));
     if (!g) {
         root_free(root);
         return error_set(err, ERROR_SETUP, -ENOMEM, "grants", "out of memory");

@@ -18,6 +18,7 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/ids.h"
+#include "fs/staged.h"
 #include "fs/view.h"
 #include "policy/policy.h"
 
@@ -61,6 +62,19 @@ static bool metadata_is_writer(const struct request *r, int by_fd, const struct 
     return writer;
 }
 
+/* In the layer the object is ours whoever owns lower's: what the caller must be to change it. */
+static enum cow_need metadata_need(const struct request *r)
+{
+    switch (r->call.op) {
+    case OP_TIMES: return call_addr(&r->call, 2).addr ? COW_NEED_OWNER : COW_NEED_WRITE;
+    case OP_XATTR_SET:
+    case OP_XATTR_REMOVE:
+    case OP_FXATTR_SET:
+    case OP_FXATTR_REMOVE: return COW_NEED_WRITE;
+    default: return COW_NEED_OWNER;
+    }
+}
+
 /* A device's node is the machine's: the right to write to the device, which every image has on a few of
  * the host's and policies give to /dev/null, is none to close it to others. Terminals' belong to who has them. */
 static bool metadata_is_device(const struct target *t)
@@ -86,6 +100,8 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
         request_explain(r, t->path, EPERM, "device nodes stay as they are", NULL);
         return -EPERM;
     }
+    if (staged_holds(r, t->at.fd))
+        return staged_change(r, &t->at, metadata_need(r));
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
     if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at.id))
         return 0;

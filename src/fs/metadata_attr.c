@@ -10,6 +10,7 @@
 #include <sys/xattr.h>
 
 #include "fs/metadata.h"
+#include "fs/staged.h"
 
 #define ATTR_NAME 256         /* XATTR_NAME_MAX and its NUL */
 #define ATTR_VALUE_MAX 65536u /* XATTR_SIZE_MAX */
@@ -160,6 +161,8 @@ struct verdict metadata_fileattr_set(struct request *r)
     e = request_read(r, call_addr(&r->call, 2), buf, (size_t)size);
     if (e == 0)
         e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+    if (e == 0 && staged_holds(r, t.at.fd))
+        e = -EOPNOTSUPP; /* flags are not committed */
     if (e < 0)
         return verdict_errno(e);
     fd_path(t.at.fd, path);
@@ -197,6 +200,8 @@ struct verdict metadata_ioctl(struct request *r)
     e = metadata_fd(r, call_int(&r->call, 0), &t);
     if (e == 0)
         e = request_read(r, call_addr(&r->call, 2), &arg, size);
+    if (e == 0 && staged_holds(r, t.at.fd))
+        e = -EOPNOTSUPP; /* flags are not committed */
     if (e < 0)
         return verdict_errno(e);
     if (!S_ISREG(t.at.id.mode) && !S_ISDIR(t.at.id.mode))

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "fs/procfs.h"
+#include "fs/staged.h"
 #include "fs/walk.h"
 #include "plan/plan.h"
 #include "plan/root.h"
@@ -115,6 +116,16 @@ static int resolve_self(const struct request *r, int dirfd, unsigned flags, stru
     return 0;
 }
 
+/* Can a path without links on its way not meet the work directory? */
+static bool passes_beside(const struct root *root, const char *path)
+{
+    size_t n = strlen(root->workdir);
+
+    if (*path != '/' || strstr(path, "//") || strstr(path, "/."))
+        return false;
+    return strncmp(path, root->workdir, n) != 0 || (path[n] != '/' && path[n] != '\0');
+}
+
 /* The kernel's walk. False when its answer may be about the supervisor instead of the task, or about
  * what a mount of ours hides: then nothing was decided. In a tree of our own it never leaves the root,
  * or the directory it starts from: what lies above is walked by hand. Ordinary links of procfs ("self") are evaluated for us, and every path that
@@ -127,6 +138,12 @@ static bool resolve_fast(const struct root *root, int base_fd, const char *path,
 
     if (root && !root->plain)
         return false;
+    /* Nor about what a layer changes. */
+    if (root && root->layer && !cow_is_clean(root->layer)) {
+        if (!passes_beside(root, path))
+            return false;
+        resolve |= RESOLVE_NO_SYMLINKS;
+    }
     if (root)
         resolve |= *path == '/' ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
     if (root && *path == '/')
@@ -140,7 +157,8 @@ static bool resolve_fast(const struct root *root, int base_fd, const char *path,
     if (fd < 0)
         return false;
     if (sys_identify(fd, &ret->id) < 0 || procfs_is(fd, &ret->id) ||
-        (root && root_is_hidden(root, &ret->id))) {
+        (root && root_is_hidden(root, &ret->id)) ||
+        (root && root->layer && cow_stores(root->layer, fd, &ret->id))) {
         util_close(fd);
         return false;
     }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "fs/place.h"
+#include "fs/staged.h"
 #include "plan/root.h"
 
 #define VIEW_TRIES 4 /* others move things */
@@ -197,8 +198,11 @@ static const char *view_below(int top_fd, const char *place)
 ssize_t view_name(const struct root *root, int fd, char *buf, size_t size)
 {
     char place[PATH_MAX];
-    ssize_t n = fd_location(fd, place, sizeof(place));
+    ssize_t n = root->layer ? cow_place(root->layer, fd, buf, size) : -EXDEV;
 
+    if (n != -EXDEV)
+        return n == -ESTALE ? -ENOENT : n;
+    n = fd_location(fd, place, sizeof(place));
     return n < 0 ? n : view_name_of(root, place, buf, size);
 }
 

@@ -22,6 +22,13 @@ static bool files_wanted(const struct policy *p, const struct kernel *k)
     return policy_has_view(p);
 }
 
+/* A layer mounts nothing. */
+static bool mounts_wanted(const struct policy *p, const struct kernel *k)
+{
+    (void)k;
+    return p->chroot || p->fs_mount.n > 0;
+}
+
 /* ---- mounts ---- */
 
 static const char *type_name(int fd)
@@ -162,6 +169,8 @@ static void maps_line(const struct request *r, char *line, struct buf *out)
     if (path) {
         int fd = view_program_of(r, &id);
 
+        if (fd < 0 && root->layer) /* it may lie in the storage */
+            fd = sys_open_path(AT_FDCWD, path, O_NOFOLLOW);
         if (fd >= 0) {
             n = view_name(root, fd, name, sizeof(name));
             util_close(fd);
@@ -200,14 +209,14 @@ static int closed_open(const struct request *r, int host_fd, uint64_t flags)
     return -EACCES;
 }
 
-#define PROCESS_FILE(id, file)                     \
+#define PROCESS_FILE(id, when, file)               \
     const struct virtual_file view_##id##_file = { \
-        .proc = #id, .per_process = true, .wanted = files_wanted, file}
-PROCESS_FILE(mounts, .render = mounts_render);
-PROCESS_FILE(mountinfo, .render = mountinfo_render);
-PROCESS_FILE(mountstats, .render = mountstats_render);
-PROCESS_FILE(maps, .render = maps_render);
-PROCESS_FILE(smaps, .render = maps_render);
+        .proc = #id, .per_process = true, .wanted = when, file}
+PROCESS_FILE(mounts, mounts_wanted, .render = mounts_render);
+PROCESS_FILE(mountinfo, mounts_wanted, .render = mountinfo_render);
+PROCESS_FILE(mountstats, mounts_wanted, .render = mountstats_render);
+PROCESS_FILE(maps, files_wanted, .render = maps_render);
+PROCESS_FILE(smaps, files_wanted, .render = maps_render);
 /* Host paths in a form of its own; and the registers of a call, which may be the supervisor's. */
-PROCESS_FILE(numa_maps, .open = closed_open);
-PROCESS_FILE(syscall, .open = closed_open);
+PROCESS_FILE(numa_maps, files_wanted, .open = closed_open);
+PROCESS_FILE(syscall, files_wanted, .open = closed_open);

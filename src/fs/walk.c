@@ -15,6 +15,7 @@
 
 #include "fs/place.h"
 #include "fs/procfs.h"
+#include "fs/staged.h"
 #include "fs/view.h"
 #include "plan/plan.h"
 #include "plan/root.h"
@@ -31,7 +32,11 @@ struct walk {
     bool on_mount; /* whether that is one of ours, */
     bool rooted;   /* and whether the kernel would have looked for the root yet */
     unsigned flags;
-    int cur_fd; /* where we are: always a directory when a component is looked up */
+    int cur_fd;              /* where we are: always a directory when a component is looked up */
+    struct cow_layer *layer; /* of --workdir, or NULL */
+    bool staged;             /* cur_fd is of the layer's view, there: */
+    struct cow_pos pos;
+    uint64_t scope_ino; /* WALK_SCOPED: the walk began there in the view; 0: elsewhere */
     unsigned links;
     size_t off;
     size_t len;
@@ -72,6 +77,97 @@ static int walk_dup(int fd)
     int new_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
 
     return new_fd < 0 ? -errno : new_fd;
+}
+
+/* ---- in the copy-on-write layer ---- */
+
+static void walk_leave_layer(struct walk *w)
+{
+    if (w->staged)
+        cow_pos_fini(&w->pos);
+    w->staged = false;
+}
+
+/* cur_fd is another directory, reached by anything but a name. */
+static int walk_find_layer(struct walk *w)
+{
+    int e;
+
+    walk_leave_layer(w);
+    if (!w->layer)
+        return 0;
+    e = cow_pos_of_fd(w->layer, w->cur_fd, &w->pos);
+    w->staged = e == 0;
+    return e == -EXDEV || e == -ENOTDIR ? 0 : e;
+}
+
+/* Goes to the directory of the view: cur_fd is the one of its sides that tells where it is. */
+static int walk_take_pos(struct walk *w, struct cow_pos *pos)
+{
+    int fd = walk_dup(pos->upper_fd >= 0 ? pos->upper_fd : pos->lower_fd);
+
+    if (fd < 0) {
+        cow_pos_fini(pos);
+        return fd;
+    }
+    util_close(w->cur_fd);
+    w->cur_fd = fd;
+    walk_leave_layer(w);
+    w->pos = *pos;
+    w->staged = true;
+    return 0;
+}
+
+/* Staging a directory gives it another side: the scope is known by its number in the view. */
+static bool walk_at_scope(const struct walk *w)
+{
+    return (w->flags & WALK_SCOPED) && w->staged && w->scope_ino == w->pos.ino;
+}
+
+/* O_PATH descriptor of a component. */
+static int walk_open_staged(struct walk *w, const char *name)
+{
+    struct cow_pos up = COW_POS_INIT;
+    int fd, e;
+
+    if (strcmp(name, ".") == 0)
+        return sys_open_path(w->cur_fd, ".", O_DIRECTORY);
+    if (strcmp(name, "..") != 0)
+        return cow_open_path(w->layer, &w->pos, name);
+    if (walk_at_scope(w))
+        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
+    e = cow_parent(w->layer, &w->pos, &up);
+    if (e == -EXDEV)
+        return sys_open_path(w->pos.lower_fd, "..", O_DIRECTORY);
+    if (e < 0)
+        return e;
+    fd = walk_dup(up.upper_fd >= 0 ? up.upper_fd : up.lower_fd);
+    cow_pos_fini(&up);
+    return fd;
+}
+
+/* From cur_fd into the directory that was opened as this component. */
+static int walk_enter(struct walk *w, const char *name, int *fd, const struct sys_ident *id)
+{
+    struct cow_pos next = COW_POS_INIT;
+    int e;
+
+    if (w->staged && (strcmp(name, ".") == 0 || (strcmp(name, "..") == 0 && walk_at_scope(w))))
+        return 0;
+    if (w->staged && strcmp(name, "..") == 0)
+        e = cow_parent(w->layer, &w->pos, &next);
+    else if (w->staged)
+        e = cow_enter(w->layer, &w->pos, name, &next);
+    else
+        e = w->layer && cow_is_top(w->layer, id) ? cow_root(w->layer, &next) : -EXDEV;
+    if (e == 0)
+        return walk_take_pos(w, &next);
+    if (e != -EXDEV)
+        return e;
+    util_close(w->cur_fd);
+    w->cur_fd = steal_fd(fd);
+    walk_leave_layer(w);
+    return 0;
 }
 
 /* The command's "/". */
@@ -124,13 +220,15 @@ static int walk_up(const struct walk *w)
 }
 
 /* Opens the component in cur_fd; a link stays a link. */
-static int walk_open(const struct walk *w, const char *name, bool *ret_mounted)
+static int walk_open(struct walk *w, const char *name, bool *ret_mounted)
 {
     const struct root_mount *m;
     struct sys_ident id;
     int e;
 
     *ret_mounted = false;
+    if (w->staged)
+        return walk_open_staged(w, name);
     if ((w->root || (w->flags & WALK_SCOPED)) && strcmp(name, "..") == 0)
         return walk_up(w);
     if (w->root && root_has_name(w->root, name)) {
@@ -166,6 +264,7 @@ static int walk_splice(struct walk *w, const char *text, size_t n, const struct 
         w->cur_fd = walk_top(w);
         if (w->cur_fd < 0)
             return w->cur_fd;
+        return walk_find_layer(w);
     }
     return 0;
 }
@@ -301,7 +400,7 @@ static int walk_step(struct walk *w, struct resolved *ret)
     _cleanup_close_ int fd = -1, object_fd = -1;
     struct component c;
     struct sys_ident id = {0};
-    bool mounted;
+    bool mounted, followed = false;
     int e = walk_next(w, &c);
 
     if (e < 0)
@@ -317,6 +416,8 @@ static int walk_step(struct walk *w, struct resolved *ret)
         return e < 0 ? e : 1;
     }
     e = sys_identify(fd, &id);
+    if (e == 0 && w->layer && cow_is_storage(w->layer, &id))
+        e = -ENOENT; /* where changes are stored: only the view shows them */
     if (e < 0)
         return e;
     if (S_ISLNK(id.mode) &&
@@ -330,8 +431,10 @@ static int walk_step(struct walk *w, struct resolved *ret)
         util_close(fd);
         fd = steal_fd(&object_fd);
         ret->magic = c.last;
+        followed = true;
     }
-    if ((w->flags & WALK_NO_XDEV) && id.mnt != w->mnt)
+    /* The two sides of the view are one file system. */
+    if ((w->flags & WALK_NO_XDEV) && !w->staged && id.mnt != w->mnt)
         return -EXDEV;
     ret->mounted = mounted && c.last;
     if (c.last) {
@@ -341,9 +444,11 @@ static int walk_step(struct walk *w, struct resolved *ret)
     }
     if (!S_ISDIR(id.mode))
         return -ENOTDIR;
+    if (!followed)
+        return walk_enter(w, c.name, &fd, &id);
     util_close(w->cur_fd);
     w->cur_fd = steal_fd(&fd);
-    return 0;
+    return walk_find_layer(w);
 }
 
 int walk_path(const struct request *r, int start_fd, const char *path, unsigned flags,
@@ -355,6 +460,8 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     w.r = r;
     w.root = supervisor_plan(r->sup)->root;
     w.flags = flags;
+    w.layer = w.root ? w.root->layer : NULL;
+    w.staged = false;
     w.links = 0;
     w.off = 0;
     w.len = strlen(path);
@@ -369,16 +476,18 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     w.cur_fd = start_fd < 0 || *path == '/' ? walk_top(&w) : walk_dup(start_fd);
     if (w.cur_fd < 0)
         return w.cur_fd;
+    e = walk_find_layer(&w);
+    w.scope_ino = w.staged ? w.pos.ino : 0;
     if (flags & WALK_NO_XDEV) {
         struct sys_ident id;
 
-        w.mnt = sys_identify(w.cur_fd, &id) < 0 ? 0 : id.mnt;
+        w.mnt = w.staged ? cow_mount(w.layer) : sys_identify(w.cur_fd, &id) < 0 ? 0 : id.mnt;
         w.on_mount = w.root && place_ascend(w.cur_fd, walk_is_top, (void *)(uintptr_t)w.root) ==
                                    WALK_AT_MOUNT;
     }
-    do {
+    while (e == 0)
         e = walk_step(&w, ret);
-    } while (e == 0);
+    walk_leave_layer(&w);
     if (e < 0) {
         resolved_fini(ret);
         ret->magic = false;

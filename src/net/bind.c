@@ -14,6 +14,7 @@
 
 #include "fs/fs.h"
 #include "fs/resolve.h"
+#include "fs/staged.h"
 #include "fs/view.h"
 #include "net/rules.h"
 
@@ -34,7 +35,8 @@ static struct verdict bind_path(struct request *r, int fd, const char *path)
     char parent[FD_PATH_MAX];
     mode_t mask;
     pid_t tgid;
-    int rc;
+    _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
+    int rc, staged;
 
     rc = resolve_path(r, AT_FDCWD, path, WALK_PARENT, &at);
     if (rc < 0)
@@ -53,12 +55,18 @@ static struct verdict bind_path(struct request *r, int fd, const char *path)
     rc = view_writable(r, &at, path);
     if (rc < 0)
         return verdict_errno(rc);
-    fd_path(at.parent_fd, parent);
+    staged = staged_name(r, &at, &pos);
+    rc = staged > 0 ? cow_writable_dir(staged_layer(r), &pos) : staged;
+    if (rc < 0)
+        return verdict_errno(rc);
+    fd_path(staged ? pos.upper_fd : at.parent_fd, parent);
     rc = snprintf(a.u.un.sun_path, sizeof(a.u.un.sun_path), "%s/%s", parent, at.name);
     if (rc < 0 || (size_t)rc >= sizeof(a.u.un.sun_path))
         return verdict_errno(ENAMETOOLONG);
     a.len = sizeof(a.u.un);
     rc = bind_with_umask(fd, &a, mask);
+    if (rc == 0 && staged)
+        rc = cow_named(staged_layer(r), &pos, at.name);
     if (rc == -EACCES)
         request_explain(r, path, EACCES, "no write grant for the socket's directory", "-w");
     return verdict_result(rc);

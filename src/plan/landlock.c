@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "fs/cow/layer.h"
 #include "plan/gpu.h"
 #include "sys/landlock.h"
 
@@ -251,6 +252,15 @@ int landlock_add_proc(int ruleset_fd, const struct landlock_masks *m, bool write
     if (fd < 0)
         return -errno;
     return sys_landlock_add_path(ruleset_fd, rights & m->handled_fs, fd);
+}
+
+int landlock_add_storage(int ruleset_fd, const struct landlock_masks *m,
+                         const struct cow_layer *layer, bool write)
+{
+    uint64_t rights = write ? landlock_write_rights(m, true) : landlock_read_rights(m, true);
+
+    return sys_landlock_add_path(ruleset_fd, rights,
+                                 write ? cow_storage_fd(layer) : cow_objects_fd(layer));
 }
 
 int landlock_anchor_ruleset(const struct kernel *k)

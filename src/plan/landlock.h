@@ -24,6 +24,10 @@ int landlock_ruleset(const struct policy *p, const struct landlock_masks *m,
                      const struct root *root, bool mediated, struct error *err);
 /* Adds read access to /proc for the receivers (under `behalf` they share the domain). */
 int landlock_add_proc(int ruleset_fd, const struct landlock_masks *m, bool write);
+/* The storage of a copy-on-write layer: for the receivers, who write there; or for the command, which
+ * may execute by descriptor what was staged. */
+int landlock_add_storage(int ruleset_fd, const struct landlock_masks *m,
+                         const struct cow_layer *layer, bool write);
 /* Ruleset that only scopes signals: the anchor's. -1 when the kernel has no scopes (ABI < 6). */
 int landlock_anchor_ruleset(const struct kernel *k);
 

@@ -77,6 +77,15 @@ static int build_filter(struct plan *p, struct error *err)
     return filter_compile(&p->filter, &p->prog, err);
 }
 
+static int build_storage_rules(struct plan *p, const struct landlock_masks *m, struct error *err)
+{
+    int r = landlock_add_storage(p->ruleset_fd, m, p->root->layer, true);
+
+    if (r == 0)
+        r = landlock_add_storage(p->nested_fd, m, p->root->layer, false);
+    return r < 0 ? error_set(err, ERROR_SETUP, r, "--workdir", "%s", error_text(r)) : 0;
+}
+
 static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct error *err)
 {
     struct landlock_masks outer = *m;
@@ -109,7 +118,7 @@ static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct
     if (r < 0)
         return error_set(err, ERROR_SETUP, r, "/proc", "mediating files needs /proc: %s",
                          error_text(r));
-    return 0;
+    return p->root && p->root->layer ? build_storage_rules(p, m, err) : 0;
 }
 
 int plan_build(const struct policy *policy, const struct kernel *kernel, struct plan *ret,
@@ -124,6 +133,8 @@ int plan_build(const struct policy *policy, const struct kernel *kernel, struct 
         r = root_new(policy, &p.root, err);
     if (r == 0)
         r = select_features(&p, err);
+    if (r == 0 && p.root && p.root->workdir)
+        r = root_stage(p.root, policy, err);
     if (r == 0)
         r = build_filter(&p, err);
     if (r == 0)

@@ -17,6 +17,8 @@
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "fs/cow/layer.h"
+#include "fs/resolve.h"
 
 static void mount_fini(struct root_mount *m)
 {
@@ -30,9 +32,14 @@ void root_free(struct root *r)
 {
     if (!r)
         return;
+    if (r->layer) {
+        (void)cow_abort(r->layer, NULL);
+        cow_free(r->layer);
+    }
     for (size_t i = 0; i < r->n; i++)
         mount_fini(&r->v[i]);
     free(r->v);
+    free(r->workdir);
     util_close(r->fd);
     free(r);
 }
@@ -323,6 +330,38 @@ static int root_mount_all(struct root *r, const struct policy *p, struct error *
     return e;
 }
 
+static int root_workdir(struct root *r, const struct policy *p, struct error *err)
+{
+    _cleanup_close_ int fd = sys_open_path(AT_FDCWD, p->workdir, O_DIRECTORY);
+    char place[PATH_MAX];
+    struct sys_ident id;
+    int e = fd < 0 ? fd : sys_identify(fd, &id);
+
+    if (e == 0 && sys_ident_same(&id, &r->id))
+        return error_set(err, ERROR_POLICY, -EINVAL, "--workdir", "cannot be the root directory");
+    if (e == 0) {
+        ssize_t n = fd_location(fd, place, sizeof(place));
+
+        e = n < 0 ? (int)n : 0;
+    }
+    if (e == 0) {
+        r->workdir = strdup(place);
+        e = r->workdir ? 0 : -ENOMEM;
+    }
+    return e < 0 ? error_set(err, ERROR_POLICY, e, "--workdir", "%s: %s", p->workdir, error_text(e))
+                 : 0;
+}
+
+int root_stage(struct root *r, const struct policy *p, struct error *err)
+{
+    struct cow_config config = {.storage = p->fs_storage, .command = p->name};
+    _cleanup_close_ int fd = sys_open_path(AT_FDCWD, r->workdir, O_DIRECTORY | O_NOFOLLOW);
+
+    if (fd < 0)
+        return error_set(err, ERROR_POLICY, fd, "--workdir", "%s: %s", p->workdir, error_text(fd));
+    return cow_create(fd, &config, &r->layer, err);
+}
+
 int root_new(const struct policy *p, struct root **ret, struct error *err)
 {
     struct root *r;
@@ -346,6 +385,8 @@ int root_new(const struct policy *p, struct root **ret, struct error *err)
         e = root_mount_all(r, p, err);
     if (e == 0)
         e = root_check_modes(r, err);
+    if (e == 0 && p->workdir)
+        e = root_workdir(r, p, err);
     if (e < 0) {
         root_free(r);
         return e;
@@ -362,6 +403,36 @@ struct grant_walk {
     void *arg;
 };
 
+/* Does the first place lie in the second, or is it the same? */
+static bool place_in(const char *place, const char *dir)
+{
+    size_t n = strcmp(dir, "/") == 0 ? 0 : strlen(dir);
+
+    return strncmp(place, dir, n) == 0 && (place[n] == '/' || place[n] == '\0');
+}
+
+/* Nobody may write to lower, whoever grants it (CW-02): a grant of something in the work directory is
+ * what the layer gives anyway, and from a larger one nothing can be taken. */
+static int grant_carve(const struct root *root, struct root_grant *g, struct error *err)
+{
+    char place[PATH_MAX];
+    ssize_t n = fd_location(g->fd, place, sizeof(place));
+
+    if (n < 0)
+        return (int)n;
+    if (place_in(place, root->workdir)) {
+        g->write = false;
+        return 0;
+    }
+    if (place_in(root->workdir, place) ||
+        (root->layer && place_in(cow_storage_path(root->layer), place)))
+        return error_set(err, ERROR_POLICY, -EINVAL, g->flag,
+                         "%s contains the work directory or the storage of its changes: name the "
+                         "directories beside them",
+                         g->path);
+    return 0;
+}
+
 static int each_of(const struct grant_walk *w, const struct fs_grants *list, bool write,
                    const char *flag, struct error *err)
 {
@@ -375,7 +446,9 @@ static int each_of(const struct grant_walk *w, const struct fs_grants *list, boo
             continue;
         if (g.fd < 0)
             return error_set(err, ERROR_POLICY, g.fd, flag, "%s: %s", from->path, error_text(g.fd));
-        e = w->fn(&g, w->arg, err);
+        e = w->root && w->root->workdir && write ? grant_carve(w->root, &g, err) : 0;
+        if (e == 0)
+            e = w->fn(&g, w->arg, err);
         util_close(g.fd);
         if (e < 0)
             return e;
@@ -413,6 +486,20 @@ static int each_mount(const struct grant_walk *w, const struct policy *p, struct
     return e;
 }
 
+/* To read: what is written goes to the layer. */
+static int grant_workdir(const struct grant_walk *w, const struct policy *p, struct error *err)
+{
+    struct root_grant g = {.flag = "--workdir", .path = p->workdir};
+    int e;
+
+    g.fd = sys_open_path(AT_FDCWD, w->root->workdir, O_DIRECTORY | O_NOFOLLOW);
+    if (g.fd < 0)
+        return error_set(err, ERROR_POLICY, g.fd, g.flag, "%s: %s", g.path, error_text(g.fd));
+    e = w->fn(&g, w->arg, err);
+    util_close(g.fd);
+    return e;
+}
+
 int root_each_grant(const struct root *r, const struct policy *p,
                     int (*fn)(const struct root_grant *g, void *arg, struct error *err), void *arg,
                     struct error *err)
@@ -422,5 +509,7 @@ int root_each_grant(const struct root *r, const struct policy *p,
 
     if (e == 0)
         e = each_of(&w, &p->fs_write, true, "--fs-write", err);
+    if (e == 0 && r && r->workdir)
+        e = grant_workdir(&w, p, err);
     return e == 0 && r ? each_mount(&w, p, err) : e;
 }

@@ -25,6 +25,8 @@ struct root_mount {
     bool proc; /* the procfs that a root without one gets */
 };
 
+struct cow_layer;
+
 struct root {
     int fd; /* O_PATH */
     struct sys_ident id;
@@ -32,10 +34,15 @@ struct root {
     bool any_read_only;
     size_t n, room;
     struct root_mount *v;
+    char *workdir;           /* --workdir, as the kernel spells it; or NULL */
+    struct cow_layer *layer; /* what lies below it is looked up there: from root_stage() on */
 };
 
 /* *ret is NULL when the policy shows the host's tree as it is. */
 int root_new(const struct policy *p, struct root **ret, struct error *err);
+/* Makes the layer of --workdir: where changes go. No layer, no run (CW-13). */
+int root_stage(struct root *r, const struct policy *p, struct error *err);
+/* A layer that is still there was never decided about: it is dropped. */
 void root_free(struct root *r);
 
 /* O_PATH descriptor of a path of the policy, inside. Also for r == NULL. Or -errno. */

@@ -37,6 +37,8 @@ void policy_fini(struct policy *p)
     grants_fini(&p->fs_write);
     strv_fini(&p->fs_deny);
     free(p->chroot);
+    free(p->workdir);
+    free(p->fs_storage);
     for (size_t i = 0; i < p->fs_mount.n; i++) {
         free(p->fs_mount.v[i].place);
         free(p->fs_mount.v[i].source);
@@ -120,16 +122,47 @@ int policy_add_fs_deny(struct policy *p, const char *flag, const char *path, str
     return strv_take(&p->fs_deny, abs) < 0 ? policy_error_memory(flag, err) : 0;
 }
 
-int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err)
+static int path_set(char **to, const char *flag, const char *dir, struct error *err)
 {
     char *abs;
     int r = path_take(flag, dir, &abs, err);
 
     if (r < 0)
         return r;
-    free(p->chroot);
-    p->chroot = abs;
+    free(*to);
+    *to = abs;
     return 0;
+}
+
+int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struct error *err)
+{
+    return path_set(&p->chroot, flag, dir, err);
+}
+
+int policy_set_workdir(struct policy *p, const char *flag, const char *dir, struct error *err)
+{
+    return path_set(&p->workdir, flag, dir, err);
+}
+
+int policy_set_fs_storage(struct policy *p, const char *flag, const char *dir, struct error *err)
+{
+    return path_set(&p->fs_storage, flag, dir, err);
+}
+
+int policy_set_stage_action(enum stage_action *to, const char *flag, const char *word,
+                            struct error *err)
+{
+    static const char *const words[] = {
+        [STAGE_COMMIT] = "commit", [STAGE_ABORT] = "abort", [STAGE_KEEP] = "keep"};
+
+    for (int i = STAGE_COMMIT; i <= STAGE_KEEP; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            *to = (enum stage_action)i;
+            return 0;
+        }
+    }
+    return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                     SHOWN " is no action (accepted: commit, abort, keep)", word);
 }
 
 static int mount_check_place(const char *flag, const char *place, struct error *err)
@@ -202,7 +235,7 @@ bool policy_has_mount(const struct policy *p, const char *place)
 
 bool policy_has_view(const struct policy *p)
 {
-    return p->chroot || p->fs_mount.n > 0;
+    return p->chroot || p->fs_mount.n > 0 || p->workdir;
 }
 
 bool policy_has_write(const struct policy *p)
@@ -211,19 +244,12 @@ bool policy_has_write(const struct policy *p)
         if (!p->fs_mount.v[i].read_only)
             return true;
     }
-    return p->fs_write.n > 0;
+    return p->fs_write.n > 0 || p->workdir;
 }
 
 int policy_set_cwd(struct policy *p, const char *flag, const char *dir, struct error *err)
 {
-    char *abs;
-    int r = path_take(flag, dir, &abs, err);
-
-    if (r < 0)
-        return r;
-    free(p->cwd);
-    p->cwd = abs;
-    return 0;
+    return path_set(&p->cwd, flag, dir, err);
 }
 
 int policy_add_env(struct policy *p, const char *flag, const char *assignment, struct error *err)

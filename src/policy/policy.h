@@ -94,6 +94,9 @@ struct fs_mounts {
     size_t n;
 };
 
+/* What becomes of staged changes. The default of each differs, and is what 0 means. */
+enum stage_action { STAGE_DEFAULT = 0, STAGE_COMMIT, STAGE_ABORT, STAGE_KEEP };
+
 enum gpu_mode { GPU_NONE = 0, GPU_ALL, GPU_LIST };
 
 /* A tiny bit set over enum call_id. */
@@ -120,6 +123,10 @@ struct policy {
     struct strv fs_deny; /* absolute */
     char *chroot;        /* directory that is the command's root, absolute; or NULL */
     struct fs_mounts fs_mount;
+    char *workdir;    /* changes below it are staged; absolute, or NULL */
+    char *fs_storage; /* where; absolute, or NULL: chosen */
+    enum stage_action on_exit, on_error;
+    bool dry_run; /* both are abort, and the changes are listed */
 
     struct port_set net_connect;   /* --net-allow :PORTS (TCP to anybody, kernel path) */
     struct net_rules net_allow;    /* every other --net-allow */
@@ -182,7 +189,12 @@ int policy_set_chroot(struct policy *p, const char *flag, const char *dir, struc
 int policy_add_fs_mount(struct policy *p, const char *flag, const char *spec, struct error *err);
 /* Is something mounted at exactly this place? */
 bool policy_has_mount(const struct policy *p, const char *place);
-/* Does the command see another tree than the host's: --chroot, --fs-mount? */
+int policy_set_workdir(struct policy *p, const char *flag, const char *dir, struct error *err);
+int policy_set_fs_storage(struct policy *p, const char *flag, const char *dir, struct error *err);
+/* commit, abort, keep */
+int policy_set_stage_action(enum stage_action *to, const char *flag, const char *word,
+                            struct error *err);
+/* Does the command see another tree than the host's: --chroot, --fs-mount, --workdir? */
 bool policy_has_view(const struct policy *p);
 /* May the command change any file: a write grant, or a mount that is not read-only? */
 bool policy_has_write(const struct policy *p);

@@ -38,6 +38,8 @@ static int validate_no_supervisor(const struct policy *p, struct error *err)
         return refuse(err, "--chroot", why);
     if (p->fs_mount.n)
         return refuse(err, "--fs-mount", why);
+    if (p->workdir)
+        return refuse(err, "--workdir", why);
     if (p->timeout_ns)
         return refuse(err, "--timeout", why);
     if (p->deterministic_dirs)
@@ -160,6 +162,34 @@ static int validate_paths(const struct policy *p, struct error *err)
     return 0;
 }
 
+/* What concerns the layer alone says nothing without one. */
+static int validate_workdir(const struct policy *p, struct error *err)
+{
+    static const char alone[] = "needs --workdir DIR";
+    static const char together[] = "cannot be combined with --workdir yet";
+
+    if (!p->workdir) {
+        if (p->fs_storage)
+            return refuse(err, "--fs-storage", alone);
+        if (p->on_exit)
+            return refuse(err, "--on-exit", alone);
+        if (p->on_error)
+            return refuse(err, "--on-error", alone);
+        return p->dry_run ? refuse(err, "--dry-run", alone) : 0;
+    }
+    if (p->chroot)
+        return refuse(err, "--chroot", together);
+    if (p->fs_mount.n)
+        return refuse(err, "--fs-mount", together);
+    if (p->fs_deny.n)
+        return refuse(err, "--fs-deny", together);
+    if (p->dry_run && (p->on_exit == STAGE_COMMIT || p->on_exit == STAGE_KEEP))
+        return refuse(err, "--on-exit", "contradicts --dry-run");
+    if (p->dry_run && (p->on_error == STAGE_COMMIT || p->on_error == STAGE_KEEP))
+        return refuse(err, "--on-error", "contradicts --dry-run");
+    return 0;
+}
+
 int policy_validate(struct policy *p, struct error *err)
 {
     int r = validate_paths(p, err);
@@ -168,6 +198,8 @@ int policy_validate(struct policy *p, struct error *err)
         r = validate_protections(p, err);
     if (r == 0)
         r = validate_no_supervisor(p, err);
+    if (r == 0)
+        r = validate_workdir(p, err);
     if (r == 0)
         r = validate_cores(p, err);
     if (r == 0)

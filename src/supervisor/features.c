@@ -5,6 +5,7 @@
  */
 #include "determinism/determinism.h"
 #include "fs/fs.h"
+#include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
 #include "identity/identity.h"
@@ -19,6 +20,7 @@ const struct feature *const all_features[] = {
     &identity_load_feature,
     &net_netlink_feature,
     &net_listen_feature,
+    &fs_staged_feature,
     /* Then what denies, before what grants. */
     &fs_dirs_feature,
     &fs_procview_feature,

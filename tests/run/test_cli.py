@@ -16,7 +16,7 @@ SANDLOCK = os.environ.get('SANDLOCK', str(ROOT / 'build' / 'sandlock'))
 SYSTEM = [a for p in ('/usr', '/lib', '/lib64', '/bin', '/etc') if os.path.exists(p)
           for a in ('-r', p)]
 ROW = re.compile(r'^OPT\(\w+, "([^"]+)", (?:\'(.)\'|0), (?:"((?:[^"\\]|\\.)*)"|NULL), ([^,]+),', re.M)
-LATER_COMMANDS = ('ps', 'inspect', 'kill', 'profile', 'learn', 'checkpoint', 'restore', 'recover',
+LATER_COMMANDS = ('ps', 'inspect', 'kill', 'profile', 'learn', 'checkpoint', 'restore',
                   'explain', 'completion')
 # cli.md's table of `run`, kept by hand on purpose: a row that vanishes from the program is noticed.
 SPECIFIED = '''

@@ -124,6 +124,21 @@ bool cow_is_touched(struct cow_layer *l, const struct sys_ident *lower);
 bool cow_is_touched_beneath(struct cow_layer *l, const struct sys_ident *lower_dir);
 bool cow_is_clean(struct cow_layer *l);
 
+/* Is the open object of the merged view: lower's, or the layer's own? */
+bool cow_holds(struct cow_layer *l, int fd);
+/* Is it the work directory; is it where this layer, or all layers, are stored? */
+bool cow_is_top(const struct cow_layer *l, const struct sys_ident *id);
+bool cow_is_storage(struct cow_layer *l, const struct sys_ident *id);
+/* Does the object lie in the storage? */
+bool cow_stores(struct cow_layer *l, int fd, const struct sys_ident *id);
+/* The path of an open object as the command knows it: length; -EXDEV when the kernel's own spelling is
+ * right, because it is not of the layer or nothing is staged. */
+ssize_t cow_place(struct cow_layer *l, int fd, char *out, size_t size);
+uint64_t cow_mount(const struct cow_layer *l); /* of lower: what the view shows itself as */
+/* Directories that a Landlock domain must let those write, or execute from, who use the layer: borrowed. */
+int cow_storage_fd(const struct cow_layer *l);
+int cow_objects_fd(const struct cow_layer *l);
+
 /* ---- looking ---- */
 
 /* statx with what the layer keeps besides: lower's inode number, device and owner, the link count of

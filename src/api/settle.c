@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The end of a copy-on-write layer: listed, then committed, dropped or kept as the policy says for this
+ * ending (CW-08, BA-01). Caller's thread, outside every domain, when no member of the sandbox and no
+ * receiver is left.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "api/internal.h"
+#include "fs/cow/layer.h"
+#include "plan/root.h"
+
+#define DIFF_MAX (1u << 20) /* bytes of a file that is compared line by line */
+
+void stage_result_fini(struct stage_result *r)
+{
+    buf_fini(&r->list);
+    buf_fini(&r->diff);
+    buf_fini(&r->json);
+    buf_fini(&r->conflicts);
+    buf_fini(&r->notes);
+    free(r->kept);
+    *r = (struct stage_result){0};
+}
+
+static enum stage_action settle_action(const struct sandbox *s, const struct run_result *run)
+{
+    const struct policy *p = s->policy;
+
+    /* Members that live on could still change what is being looked at. */
+    if (s->lost)
+        return p->dry_run ? STAGE_ABORT : STAGE_KEEP;
+    if (p->dry_run)
+        return STAGE_ABORT;
+    if (!run)
+        return p->on_exit == STAGE_KEEP || p->on_error == STAGE_KEEP ? STAGE_KEEP : STAGE_ABORT;
+    if (run->reason == REASON_EXITED && run->code == 0)
+        return p->on_exit ? p->on_exit : STAGE_COMMIT;
+    return p->on_error ? p->on_error : STAGE_ABORT;
+}
+
+static int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage_result *ret,
+                       struct error *err)
+{
+    struct cow_changes c = {0};
+    int e = cow_changes(l, &c);
+
+    if (e == 0) {
+        ret->n_changes = c.n;
+        if (wish->list)
+            cow_changes_text(&c, &ret->list);
+        if (wish->json)
+            cow_changes_json(&c, &ret->json);
+        if (wish->diff)
+            e = cow_changes_diff(l, &c, DIFF_MAX, &ret->diff);
+    }
+    cow_changes_fini(&c);
+    return e < 0 ? error_set(err, ERROR_SETUP, e, "--workdir", "cannot list the changes: %s",
+                             error_text(e))
+                 : 0;
+}
+
+static int settle_keep(struct cow_layer *l, const char *why, struct stage_result *ret,
+                       struct error *err)
+{
+    int e = cow_keep(l, why, err);
+
+    if (ret && e == 0)
+        ret->kept = strdup(cow_storage_path(l));
+    return e;
+}
+
+/* A commit that did not happen leaves the layer for another attempt. */
+static int settle_commit(struct cow_layer *l, struct stage_result *ret, struct error *err)
+{
+    struct cow_report report = {0};
+    int e = cow_commit(&l, 1, &report, err);
+
+    if (e < 0)
+        (void)settle_keep(l, e == -ESTALE ? "conflict" : "the commit failed", ret, NULL);
+    if (ret) {
+        ret->conflicts = report.conflicts;
+        ret->notes = report.notes;
+        report.conflicts = report.notes = (struct buf){0};
+    }
+    cow_report_fini(&report);
+    return e;
+}
+
+int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct stage_wish *wish,
+                   struct stage_result *ret, struct error *err)
+{
+    struct cow_layer *l = s->plan.root ? s->plan.root->layer : NULL;
+    enum stage_action action;
+    int e = 0;
+
+    if (!l)
+        return 0;
+    if (!s->lost) { /* a receiver may still be at work for a task that is dead */
+        supervisor_free(s->supervisor);
+        s->supervisor = NULL;
+    }
+    action = settle_action(s, run);
+    if (wish && ret && (wish->list || wish->diff || wish->json))
+        e = settle_list(l, wish, ret, err);
+    if (action == STAGE_COMMIT && e == 0)
+        e = settle_commit(l, ret, err);
+    else if (action == STAGE_ABORT)
+        e = cow_abort(l, e < 0 ? NULL : err) < 0 && e == 0 ? -EIO : e;
+    else
+        e = settle_keep(l, run ? "kept" : "abandoned", ret, err) < 0 && e == 0 ? -EIO : e;
+    s->plan.root->layer = NULL;
+    if (!s->lost)
+        cow_free(l);
+    return e;
+}

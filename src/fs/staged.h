@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The copy-on-write layer (cow/layer.h) as the operations see it: is this object, or this name, of the
+ * merged view below --workdir, and then how it is changed. Receiver threads. Without a layer every
+ * question costs a comparison with NULL.
+ */
+#pragma once
+
+#include <sys/stat.h>
+
+#include "fs/cow/layer.h"
+#include "fs/resolve.h"
+
+/* NULL without --workdir. */
+struct cow_layer *staged_layer(const struct request *r);
+/* Is the object of the merged view? */
+bool staged_holds(const struct request *r, int fd);
+/* Is the name? 1, with the position of its directory; 0, or -errno. */
+int staged_name(const struct request *r, const struct resolved *o, struct cow_pos *ret);
+/* Opens an object of the view as behalf_reopen() does others. -ENODATA: it is another. */
+int staged_reopen(const struct request *r, int fd, const struct sys_ident *id, uint64_t flags,
+                  mode_t mode);
+/* Puts in place of an object of the view the descriptor on which its attributes may be changed. */
+int staged_change(const struct request *r, struct resolved *o, enum cow_need need);
+
+/* fstat(2) of an object. 0 or -errno. */
+int staged_stat(const struct request *r, int fd, struct stat *st);
+/* Corrects what statx(2) said: SYS_STATX_SIZE bytes. */
+int staged_show_statx(const struct request *r, int fd, uint8_t *statx);
+
+extern const struct feature fs_staged_feature;
