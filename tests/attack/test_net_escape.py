@@ -99,8 +99,13 @@ def test_every_family_type_protocol_call_and_form():
 
 def test_flipping_the_address_and_the_descriptor(two):
     good, bad = two
-    native('race', '1', good.port, bad.port)
-    assert all(bad.drain()), 'the control arrives'
+    seen = (0, 0)
+    for _ in range(20):  # threads on one slow processor meet when they meet
+        native('race', '1', good.port, bad.port)
+        seen = tuple(map(sum, zip(seen, bad.drain())))
+        if all(seen):
+            break
+    assert all(seen), 'the control arrives'
     good.drain()
     for policy in (['--net-allow', f'127.0.0.1:{good.port}'], ['--net-deny', '127.0.0.2']):
         run(policy, 'race', SECONDS, good.port, bad.port)

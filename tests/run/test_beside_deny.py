@@ -41,7 +41,7 @@ def without_atime(line, text):
     """Following a link counts as an access, and on a file system mounted without relatime each run
     moves that time: the access times of links are left out (struct stat 72-88, struct statx 64-80)."""
     nr, _, path = line.partition(' ')
-    if '/link ' not in path + ' ' or len(text) < 2 * 144:
+    if not any(f'/{name} ' in path + ' ' for name in ('link', 'loop')) or len(text) < 2 * 144:
         return text
     digits = text.rindex(' ') + 1
     first = digits + 2 * (64 if int(nr) == NR['statx'] else 72)
