@@ -142,20 +142,12 @@ static int uptime_render(const struct request *r, int host_fd, struct buf *out)
     return 0;
 }
 
-static bool load_wanted(const struct policy *p, const struct kernel *k)
-{
-    (void)k;
-    return !p->no_supervisor && fs_grants_proc(p);
-}
-
 const struct virtual_file identity_loadavg_file = {
     .proc = "loadavg",
-    .wanted = load_wanted,
     .render = load_render,
 };
 const struct virtual_file identity_uptime_file = {
     .proc = "uptime",
-    .wanted = load_wanted,
     .render = uptime_render,
 };
 
@@ -170,6 +162,12 @@ static int load_start(struct supervisor *sup, void **ret_state, struct error *er
     (void)pthread_mutex_init(&s->lock, NULL);
     *ret_state = s;
     return 0;
+}
+
+static bool load_wanted(const struct policy *p, const struct kernel *k)
+{
+    (void)k;
+    return !p->no_supervisor && fs_grants_proc(p);
 }
 
 /* Takes no call: the start, and what was seen last. */

@@ -91,27 +91,18 @@ static int mounts_render_stats(const struct request *r, int host_fd, struct buf 
     return mounts_render(r, MOUNTSTATS, out);
 }
 
-static bool mounts_wanted(const struct policy *p, const struct kernel *k)
-{
-    (void)k;
-    return !p->no_supervisor && fs_grants_proc(p);
-}
-
 const struct virtual_file identity_mounts_file = {
     .proc = "mounts",
     .per_process = true,
-    .wanted = mounts_wanted,
     .render = mounts_render_mounts,
 };
 const struct virtual_file identity_mountinfo_file = {
     .proc = "mountinfo",
     .per_process = true,
-    .wanted = mounts_wanted,
     .render = mounts_render_info,
 };
 const struct virtual_file identity_mountstats_file = {
     .proc = "mountstats",
     .per_process = true,
-    .wanted = mounts_wanted,
     .render = mounts_render_stats,
 };
