@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "determinism/internal.h"
-#include "sys/fs.h"
+#include "sys/procfile.h"
 
 #define TIMERS_MAX (256 * 1024) /* bytes of /proc/PID/timers that are looked through */
 
@@ -100,31 +100,12 @@ static struct verdict deadline_itimerspec(struct request *r)
     return image_recall(r, 2, v, sizeof(v));
 }
 
-static size_t deadline_slurp(const char *path, char *buf, size_t size)
+/* The clock in a line of /proc, -1 when there is none. */
+static int deadline_clock(const char *text, const char *name)
 {
-    _cleanup_close_ int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
-    size_t n = 0;
+    long clock;
 
-    for (ssize_t got; fd >= 0 && n < size - 1; n += (size_t)got) {
-        got = read(fd, buf + n, size - 1 - n);
-        if (got <= 0)
-            break;
-    }
-    buf[n] = '\0';
-    return n;
-}
-
-/* Value behind `name` at the start of a line, -1 when there is none. */
-static int deadline_field(const char *text, const char *name)
-{
-    size_t n = strlen(name);
-
-    for (; text; text = strchr(text, '\n')) {
-        text += *text == '\n';
-        if (strncmp(text, name, n) == 0)
-            return (int)strtol(text + n, NULL, 10);
-    }
-    return -1;
+    return sys_file_field(text, name, 10, &clock) < 0 ? -1 : (int)clock;
 }
 
 /* proc_pid_timers(5): a block of lines for each timer, "ID:" first, "ClockID:" last. */
@@ -137,13 +118,14 @@ static int deadline_timer_clock(const struct request *r, int id)
     if (!text)
         return -1;
     snprintf(path, sizeof(path), "/proc/%d/timers", (int)r->tid);
-    deadline_slurp(path, text, TIMERS_MAX);
+    if (sys_read_file(path, text, TIMERS_MAX) < 0)
+        return -1;
     snprintf(head, sizeof(head), "ID: %d\n", id);
     for (at = text; at && strncmp(at, head, strlen(head)) != 0;) {
         at = strstr(at, "\nID: ");
         at += at != NULL;
     }
-    return at ? deadline_field(at, "ClockID: ") : -1;
+    return at ? deadline_clock(at, "ClockID") : -1;
 }
 
 struct verdict deadline_timer_settime(struct request *r)
@@ -162,8 +144,8 @@ struct verdict deadline_timerfd_settime(struct request *r)
     if (image_recalled(r))
         return deadline_again();
     snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", (int)r->tid, call_int(&r->call, 0));
-    deadline_slurp(path, text, sizeof(text));
-    if (!is_wall_clock(deadline_field(text, "clockid: ")))
+    if (sys_read_file(path, text, sizeof(text)) < 0 ||
+        !is_wall_clock(deadline_clock(text, "clockid")))
         return verdict_continue("no timer on the wall clock; grants no access");
     return deadline_itimerspec(r);
 }

@@ -24,42 +24,13 @@
 
 #include "supervisor/explain.h"
 #include "supervisor/internal.h"
+#include "supervisor/trace.h"
 #include "sys/raw_calls.h"
 
 #define GUARD_EVENT_EXEC \
     4 /* PTRACE_EVENT_EXEC: an enumerator in one C library, a macro in another */
 #define GUARD_POLL_NS 100000
 #define SEIZE_TRIES 1000 /* of GUARD_POLL_NS */
-
-/* The next report about the thread, under either number. The pid, or -ESRCH when there is none left
- * to wait for. */
-static pid_t guard_wait(pid_t tid, pid_t tgid, int *ret_status)
-{
-    const struct timespec moment = {.tv_nsec = GUARD_POLL_NS};
-    /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
-     * keep theirs, are waited for asleep. */
-    int options = __WALL | __WNOTHREAD | (tid != tgid ? WNOHANG : 0);
-
-    for (;;) {
-        pid_t p = waitpid(tid, ret_status, options);
-
-        if (p == tid)
-            return p;
-        if (p < 0 && errno == EINTR)
-            continue;
-        if (tid == tgid)
-            return -ESRCH;
-        if (p < 0 && errno == ECHILD) {
-            /* Either it became the leader, or it is gone with the process. */
-            p = waitpid(tgid, ret_status, __WALL | __WNOTHREAD | WNOHANG);
-            if (p == tgid)
-                return p;
-            if (p < 0 && errno == ECHILD)
-                return -ESRCH;
-        }
-        nanosleep(&moment, NULL);
-    }
-}
 
 static void guard_detach(pid_t pid, int sig)
 {
@@ -108,7 +79,7 @@ static void guard_judge(const struct request *r, pid_t pid)
 static void guard_watch(const struct request *r, pid_t tgid)
 {
     int status;
-    pid_t pid = guard_wait(r->tid, tgid, &status);
+    pid_t pid = trace_wait(r->tid, tgid, &status);
 
     if (pid < 0 || !WIFSTOPPED(status))
         return;

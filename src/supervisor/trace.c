@@ -25,27 +25,26 @@
 #define TRACE_SYSCALL_STOP (SIGTRAP | 0x80)
 #define TRACE_POLL_NS 100000
 
-/* The next report about the task, under either number (an exec of another thread than the leader takes
- * over the leader's). The pid, or -ESRCH when there is none left to wait for. */
-static pid_t trace_wait(const struct trace *t, int *ret_status)
+pid_t trace_wait(pid_t pid, pid_t tgid, int *ret_status)
 {
     const struct timespec moment = {.tv_nsec = TRACE_POLL_NS};
-    bool leader = t->pid == t->tgid;
-    pid_t p;
+    /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
+     * keep theirs, are waited for asleep. */
+    int options = __WALL | __WNOTHREAD | (pid != tgid ? WNOHANG : 0);
 
     for (;;) {
-        /* A wait for a thread's number is not woken when the thread changes it, so only leaders, who
-         * keep theirs, are waited for asleep. */
-        p = waitpid(t->pid, ret_status, __WALL | __WNOTHREAD | (leader ? 0 : WNOHANG));
-        if (p == t->pid)
+        pid_t p = waitpid(pid, ret_status, options);
+
+        if (p == pid)
             return p;
         if (p < 0 && errno == EINTR)
             continue;
-        if (leader)
+        if (pid == tgid)
             return -ESRCH;
         if (p < 0 && errno == ECHILD) {
-            p = waitpid(t->tgid, ret_status, __WALL | __WNOTHREAD | WNOHANG);
-            if (p == t->tgid)
+            /* Either it became the leader, or it is gone with the process. */
+            p = waitpid(tgid, ret_status, __WALL | __WNOTHREAD | WNOHANG);
+            if (p == tgid)
                 return p;
             if (p < 0 && errno == ECHILD)
                 return -ESRCH;
@@ -72,7 +71,7 @@ static int trace_step(struct trace *t, bool *ret_exec)
         if (ptrace(PTRACE_SYSCALL, t->pid, NULL, (void *)(intptr_t)sig) < 0)
             return -ESRCH;
         sig = 0;
-        pid = trace_wait(t, &status);
+        pid = trace_wait(t->pid, t->tgid, &status);
         if (pid < 0 || !WIFSTOPPED(status))
             return -ESRCH;
         t->pid = pid;
@@ -117,7 +116,7 @@ int trace_stop(struct trace *t, int result)
     pid_t pid;
 
     request_answer(t->r, verdict_result(result));
-    pid = trace_wait(t, &status);
+    pid = trace_wait(t->pid, t->tgid, &status);
     if (pid < 0 || !WIFSTOPPED(status))
         return -ESRCH;
     t->pid = pid;

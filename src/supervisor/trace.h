@@ -20,6 +20,10 @@ struct trace {
     struct arch_regs regs; /* with which it will go on */
 };
 
+/* The next report about a thread that this one traces, under either number: an exec of another thread than
+ * the leader takes over the leader's. The pid, or -ESRCH when there is none left to wait for. */
+pid_t trace_wait(pid_t pid, pid_t tgid, int *ret_status);
+
 /* Takes hold of the caller, which still waits for the answer: descriptors can be given to it now. 0,
  * -ESRCH when it is gone, -EACCES when it cannot be traced: then nothing has happened. */
 int trace_hold(const struct request *r, struct trace *ret);
