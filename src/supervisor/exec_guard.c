@@ -32,11 +32,6 @@
 #define GUARD_POLL_NS 100000
 #define SEIZE_TRIES 1000 /* of GUARD_POLL_NS */
 
-static void guard_detach(pid_t pid, int sig)
-{
-    ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)sig);
-}
-
 static bool guard_wanted(const struct supervisor *s)
 {
     for (size_t i = 0; i < s->plan->nfeatures; i++) {
@@ -65,7 +60,7 @@ static void guard_judge(const struct request *r, pid_t pid)
     int status;
 
     if (exec_guard_hooks(r, pid) == 0) {
-        guard_detach(pid, 0);
+        trace_let_go(pid, pid, 0);
         return;
     }
     kill(pid, SIGKILL);
@@ -86,9 +81,9 @@ static void guard_watch(const struct request *r, pid_t tgid)
     if (status >> 8 == (SIGTRAP | GUARD_EVENT_EXEC << 8))
         guard_judge(r, pid);
     else if (status >> 16)
-        guard_detach(pid, 0); /* our interrupt, or a stop of the whole group, which stays */
+        trace_let_go(pid, tgid, 0); /* our interrupt, or a stop of the whole group, which stays */
     else
-        guard_detach(pid, WSTOPSIG(status)); /* a signal on its way to the program */
+        trace_let_go(pid, tgid, WSTOPSIG(status)); /* a signal on its way to the program */
 }
 
 /* The process, asked of its /proc file (25 µs) only when the thread is not its leader. */

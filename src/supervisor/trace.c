@@ -53,10 +53,30 @@ pid_t trace_wait(pid_t pid, pid_t tgid, int *ret_status)
     }
 }
 
+void trace_let_go(pid_t pid, pid_t tgid, int sig)
+{
+    int status;
+
+    /* Only a fatal signal takes a task out of its stop. What it leaves is ours until we have waited for
+     * it: its parent is told afterwards. */
+    while (ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)sig) < 0) {
+        pid = trace_wait(pid, tgid, &status);
+        if (pid < 0 || !WIFSTOPPED(status))
+            return;
+    }
+}
+
 static void trace_detach(const struct trace *t, int sig)
 {
     ptrace(TRACE_SETSIGMASK, t->pid, (void *)sizeof(t->mask), &t->mask);
-    ptrace(PTRACE_DETACH, t->pid, NULL, (void *)(intptr_t)sig);
+    trace_let_go(t->pid, t->tgid, sig);
+}
+
+/* After a request that the kernel refuses, since the task is dying. */
+static int trace_over(const struct trace *t)
+{
+    trace_let_go(t->pid, t->tgid, 0);
+    return -ESRCH;
 }
 
 /* Runs to the next stop of interest: at the begin or end of a call, or TRACE_EVENT_EXEC. */
@@ -69,7 +89,7 @@ static int trace_step(struct trace *t, bool *ret_exec)
         pid_t pid;
 
         if (ptrace(PTRACE_SYSCALL, t->pid, NULL, (void *)(intptr_t)sig) < 0)
-            return -ESRCH;
+            return trace_over(t);
         sig = 0;
         pid = trace_wait(t->pid, t->tgid, &status);
         if (pid < 0 || !WIFSTOPPED(status))
@@ -122,7 +142,7 @@ int trace_stop(struct trace *t, int result)
     t->pid = pid;
     if (status >> 16 != TRACE_EVENT_STOP || arch_regs_get(pid, &t->regs) < 0 ||
         ptrace(TRACE_GETSIGMASK, pid, (void *)sizeof(t->mask), &t->mask) < 0) {
-        ptrace(PTRACE_DETACH, pid, NULL, (void *)(intptr_t)(status >> 16 ? 0 : WSTOPSIG(status)));
+        trace_let_go(pid, t->tgid, status >> 16 ? 0 : WSTOPSIG(status));
         return -ESRCH;
     }
     t->insn = arch_regs_pc(&t->regs) - arch_syscall_insn_len;
@@ -149,7 +169,8 @@ static bool trace_is_at(const struct trace *t, enum call_id id, const uint64_t a
 
 static int trace_options(const struct trace *t, unsigned options)
 {
-    return ptrace(PTRACE_SETOPTIONS, t->pid, NULL, (void *)(uintptr_t)options) < 0 ? -ESRCH : 0;
+    return ptrace(PTRACE_SETOPTIONS, t->pid, NULL, (void *)(uintptr_t)options) < 0 ? trace_over(t)
+                                                                                   : 0;
 }
 
 /* Registers as they are just before the call instruction, then over it up to its entry. */
@@ -164,7 +185,7 @@ static int trace_enter(struct trace *t, enum call_id id, const uint64_t args[6])
     for (unsigned i = 0; i < 6; i++)
         arch_regs_set_arg(&regs, i, args[i]);
     if (arch_regs_set(t->pid, &regs) < 0)
-        return -ESRCH;
+        return trace_over(t);
     return trace_step(t, &executed);
 }
 
@@ -173,7 +194,7 @@ static int trace_result(const struct trace *t, int64_t *ret_result)
     struct arch_regs regs;
 
     if (arch_regs_get(t->pid, &regs) < 0)
-        return -ESRCH;
+        return trace_over(t);
     *ret_result = (int64_t)arch_regs_result(&regs);
     return 0;
 }
@@ -210,18 +231,18 @@ int trace_exec(struct trace *t, const uint64_t args[6], int64_t *ret_result)
         return e;
     if (!executed)
         return trace_result(t, ret_result);
-    return arch_regs_get(t->pid, &t->regs) < 0 ? -ESRCH : 1;
+    return arch_regs_get(t->pid, &t->regs) < 0 ? trace_over(t) : 1;
 }
 
 int trace_leave_exec(struct trace *t, uint64_t insn)
 {
     bool executed;
-    int e = arch_regs_set(t->pid, &t->regs) < 0 ? -ESRCH : trace_step(t, &executed);
+    int e = arch_regs_set(t->pid, &t->regs) < 0 ? trace_over(t) : trace_step(t, &executed);
 
     if (e < 0)
         return e;
     t->insn = insn;
-    return arch_regs_get(t->pid, &t->regs) < 0 ? -ESRCH : 0;
+    return arch_regs_get(t->pid, &t->regs) < 0 ? trace_over(t) : 0;
 }
 
 void trace_end(struct trace *t, int64_t result)

@@ -23,6 +23,8 @@ struct trace {
 /* The next report about a thread that this one traces, under either number: an exec of another thread than
  * the leader takes over the leader's. The pid, or -ESRCH when there is none left to wait for. */
 pid_t trace_wait(pid_t pid, pid_t tgid, int *ret_status);
+/* Detaches from a stopped task, which then gets the signal `sig` (0: none), also when it was killed meanwhile. */
+void trace_let_go(pid_t pid, pid_t tgid, int sig);
 
 /* Takes hold of the caller, which still waits for the answer: descriptors can be given to it now. 0,
  * -ESRCH when it is gone, -EACCES when it cannot be traced: then nothing has happened. */
