@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -83,7 +84,16 @@ static void netlink_process(const struct netlink *n, struct nl_socket *s, const 
     nl_answer(&view, msg, len, send_answer, s);
 }
 
-static void netlink_read(struct netlink *n, uint32_t index, uint32_t events)
+/* Has nobody the other end any more? An event may be older than the socket that has its place now, and an
+ * empty message reads as the end does. */
+static bool netlink_is_over(const struct nl_socket *s)
+{
+    struct pollfd p = {.fd = s->fd};
+
+    return poll(&p, 1, 0) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
+static void netlink_read(struct netlink *n, uint32_t index)
 {
     struct nl_socket *s = &n->sockets[index];
     ssize_t len;
@@ -91,12 +101,10 @@ static void netlink_read(struct netlink *n, uint32_t index, uint32_t events)
     pthread_mutex_lock(&n->lock);
     if (s->fd >= 0) {
         len = recv(s->fd, n->request, sizeof(n->request), MSG_DONTWAIT);
-        if (len > 0) {
+        if (len > 0)
             netlink_process(n, s, n->request, (size_t)len);
-        } else if (events & (EPOLLHUP | EPOLLERR)) { /* an empty message reads as 0 as well */
-            util_close(s->fd);
-            s->fd = -1;
-        }
+        else if (netlink_is_over(s))
+            s->fd = util_close(s->fd);
     }
     pthread_mutex_unlock(&n->lock);
 }
@@ -111,7 +119,7 @@ static void *netlink_thread(void *arg)
             continue; /* EINTR */
         if (e.data.u32 == NL_SOCKETS_MAX)
             return NULL;
-        netlink_read(n, e.data.u32, e.events);
+        netlink_read(n, e.data.u32);
     }
 }
 
@@ -172,14 +180,34 @@ static int netlink_name_end(int fd)
     return -EADDRINUSE;
 }
 
+/* Forgets those that nobody has any more: the thread may be far behind who opens and closes. */
+static void netlink_collect(struct netlink *n)
+{
+    for (size_t i = 0; i < NL_SOCKETS_MAX; i++) {
+        if (netlink_is_over(&n->sockets[i]))
+            n->sockets[i].fd = util_close(n->sockets[i].fd);
+    }
+}
+
+static uint32_t netlink_free(const struct netlink *n)
+{
+    uint32_t i = 0;
+
+    while (i < NL_SOCKETS_MAX && n->sockets[i].fd >= 0)
+        i++;
+    return i;
+}
+
 /* Registers our end; the caller holds the lock. */
 static int netlink_add(struct netlink *n, int fd, uint64_t ino)
 {
     struct epoll_event e = {.events = EPOLLIN};
-    uint32_t i;
+    uint32_t i = netlink_free(n);
 
-    for (i = 0; i < NL_SOCKETS_MAX && n->sockets[i].fd >= 0; i++)
-        ;
+    if (i == NL_SOCKETS_MAX) {
+        netlink_collect(n);
+        i = netlink_free(n);
+    }
     if (i == NL_SOCKETS_MAX)
         return -ENOBUFS;
     e.data.u32 = i;

@@ -324,7 +324,7 @@ def test_skopeo_is_named(tmp_path):
     """docker:// without skopeo: what is missing and how to get it."""
     (tmp_path / 'cache').mkdir(mode=0o700)
     done = subprocess.run([PROGRAM, '--cache', tmp_path / 'cache', 'docker://debian'],
-                          env={'PATH': str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={**os.environ, 'PATH': str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True, timeout=600, check=False)
     assert done.returncode == 1 and 'apt-get install skopeo' in done.stderr
     assert os.listdir(tmp_path / 'cache') == []
@@ -340,7 +340,7 @@ def test_skopeo_brings_a_layout(layout, tmp_path):
                     f'cp -r {layout.top}/. "${{last#oci:}}"\n')
     fake.chmod(0o755)
     done = subprocess.run([PROGRAM, '--cache', tmp_path / 'cache', 'docker://example/image:1'],
-                          env={'PATH': f'{tmp_path}/bin:/usr/bin:/bin'}, stdout=subprocess.PIPE,
+                          env={**os.environ, 'PATH': f'{tmp_path}/bin:/usr/bin:/bin'}, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     said = (tmp_path / 'bin' / 'skopeo.said').read_text().split()

@@ -549,6 +549,21 @@ def test_netlink_of_musl(tmp_path):
         assert r.code == 0 and 'lo 127.0.0.1' in r.lines, r.err
 
 
+def test_netlink_again_and_again():
+    """Who opens and closes is faster than the thread that notices; 256 at a time there may be."""
+    code = """
+        def one(): return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+        for i in range(20): [s.close() for s in [one() for _ in range(256)]]
+        held = []
+        try:
+            while len(held) < 900: held.append(one())
+        except OSError as e: print(len(held), errno.errorcode[e.errno])
+        print(len(held))
+    """
+    assert bare(code).lines == ['900']
+    assert boxed([], code).lines == ['256 ENOBUFS', '256']
+
+
 def test_netlink_changes_are_refused():
     code = '''
     s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
