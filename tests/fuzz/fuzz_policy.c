@@ -46,6 +46,15 @@ static int apply(struct policy *p, unsigned which, const char *text, struct erro
     case 20: return policy_set_dns_refresh(p, "--f", text, err);
     case 21: return policy_set_time_start(p, "--f", text, err);
     case 22: return policy_set_random_seed(p, "--f", text, err);
+    case 23: return policy_set_chroot(p, "--f", text, err);
+    case 24: return policy_add_fs_mount(p, "--f", text, err);
+    case 25: return policy_set_workdir(p, "--f", text, err);
+    case 26: return policy_set_fs_storage(p, "--f", text, err);
+    case 27: return policy_set_stage_action(&p->on_exit, "--f", text, err);
+    case 28: return policy_set_max_memory(p, "--f", text, err);
+    case 29: return policy_set_max_processes(p, "--f", text, err);
+    case 30: return policy_set_max_cpu(p, "--f", text, err);
+    case 31: return policy_set_num_cpus(p, "--f", text, err);
     default: return policy_set_stop_signal(p, "--f", text, err);
     }
 }
@@ -91,7 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     policy_init(&p);
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         memset(&err, 0, sizeof(err));
-        if (apply(&p, data[0] % 24, line, &err) < 0)
+        if (apply(&p, data[0] % 33, line, &err) < 0)
             CHECK(err.kind != ERROR_NONE && *err.message && !strcmp(err.where, "--f"));
         check_numbers(line);
         check_ports(&p.net_connect);
