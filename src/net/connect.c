@@ -68,6 +68,8 @@ static int connect_once(const struct request *r, const struct connect_job *j)
     if (rc == -EINPROGRESS && j->blocking)
         rc = connect(j->fd, &j->addr.u.sa, j->addr.len) ? -errno : 0;
     net_watch_leave(watch, slot);
+    if (rc == 0)
+        net_kept_connected(r, j->fd);
     if (j->blocking) {
         flags = fcntl(j->fd, F_GETFL);
         if (flags >= 0)

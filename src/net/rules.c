@@ -163,11 +163,12 @@ static bool rules_wanted(const struct policy *p, const struct kernel *k)
     return !p->no_supervisor && (policy_net_mediated(p) || policy_net_has_names(p));
 }
 
-/* Where destinations of datagrams are not the kernel's to check, internet's or UNIX'. */
+/* Where destinations of datagrams are not the kernel's to check, internet's or UNIX' (keep.c says why
+ * not UNIX' where sockets cannot be duplicated). */
 static bool sends_wanted(const struct policy *p, const struct kernel *k)
 {
     return !p->no_supervisor && ((policy_net_mediated(p) & (NET_UDP | NET_ICMP)) ||
-                                 net_unix_mode(p, k) == NET_UNIX_OPEN);
+                                 (k->pidfd_getfd && net_unix_mode(p, k) == NET_UNIX_OPEN));
 }
 
 /* Names that a program asks for itself, rather than read them in /etc/hosts. */

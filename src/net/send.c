@@ -109,7 +109,8 @@ static int message_control(const struct request *r, const struct send_job *j, st
     if (request_read(r, (child_addr){m->h.control}, m->control, len) < 0)
         return -EFAULT;
     /* Where no rule looks at destinations, nothing that is attached can evade one. */
-    if (j->domain != AF_UNIX && !(policy_net_mediated(supervisor_policy(r->sup)) & ~(unsigned)NET_TCP))
+    if (j->domain != AF_UNIX &&
+        !(policy_net_mediated(supervisor_policy(r->sup)) & ~(unsigned)NET_TCP))
         return 0;
     return net_control_translate(m->control, len, j->domain, dup_of_child, (void *)(uintptr_t)r,
                                  &m->rights);
@@ -202,8 +203,8 @@ static int message_data(const struct request *r, const struct message *m, size_t
 }
 
 /* One call to the kernel that does not wait. Without a signal: that one is the child's. */
-static ssize_t message_send(const struct request *r, const struct send_job *j, struct message *m, char *data, size_t len,
-                            bool first)
+static ssize_t message_send(const struct request *r, const struct send_job *j, struct message *m,
+                            char *data, size_t len, bool first)
 {
     struct iovec iov = {data, len};
     struct msghdr h = {

@@ -37,7 +37,7 @@ enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k)
 {
     if (net_unix_is_native(p, k))
         return NET_UNIX_NATIVE;
-    if (!can_hold_sockets(p) || p->no_supervisor || !k->pidfd_getfd)
+    if (!can_hold_sockets(p) || p->no_supervisor)
         return NET_UNIX_CLOSED;
     return NET_UNIX_OPEN;
 }

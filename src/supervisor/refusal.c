@@ -59,7 +59,8 @@ static void refusal_socket(const struct policy *p, const struct call *c,
         ret->rule = "the policy has no write grant";
         ret->hint = "-w DIRECTORY-OF-THE-SOCKET";
     } else if (family == AF_UNIX) {
-        ret->rule = "no directory or socket is granted for writing, or nobody can look at sockets here";
+        ret->rule =
+            "no directory or socket is granted for writing, or nobody can look at sockets here";
     } else {
         ret->rule = "address family not allowed";
     }
