@@ -229,7 +229,7 @@ static int rules_start(struct supervisor *sup, void **ret_state, struct error *e
     if (e == 0) {
         s->match = net_rules_match(p, &s->pins);
         s->watch = net_watch_new();
-        s->dns = s->pins.n ? net_dns_new(&s->pins, &s->lock) : NULL;
+        s->dns = s->pins.n ? net_dns_new(sup, &s->pins, &s->lock) : NULL;
         if (!s->match || !s->watch || (s->pins.n && !s->dns))
             e = error_set(err, ERROR_SETUP, -ENOMEM, "--net-allow", "out of memory");
     }
