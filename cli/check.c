@@ -33,7 +33,7 @@ static const struct feature_row feature_rows[] = {
         "a descriptor may stay open in the command when a signal interrupts its call"),
     ROW(pidfd_open, "process handles", "processes are told apart by number and start time"),
     ROW(pidfd_getfd, "duplicate a descriptor of the command",
-        "no UNIX sockets (pairs stay) and no listen, whatever is granted"),
+        "no UNIX datagrams; sockets received from others neither connect nor listen"),
     ROW(process_vm, "read arguments in one call", "arguments are read through /proc"),
     ROW(ptrace, "inspect and checkpoint processes", "no checkpoint"),
     ROW(user_namespaces, "--user", "--user fails"),

@@ -97,6 +97,7 @@ static bool apply_switch(struct run_args *a, enum run_option o)
 
     if (bit)
         *bit = true;
+    p->report_ports = a->stats;
     return bit;
 }
 

@@ -63,6 +63,9 @@ sandlock_builder_t *sandlock_sandbox_builder_net_deny(sandlock_builder_t *b, con
 sandlock_builder_t *sandlock_sandbox_builder_net_deny_bind(sandlock_builder_t *b, const char *spec);
 sandlock_builder_t *sandlock_sandbox_builder_net_allow_bind(sandlock_builder_t *b,
                                                             const char *spec);
+/* Look the names of the rules up again every so many seconds ("60", "0.5"); without: once. */
+sandlock_builder_t *sandlock_sandbox_builder_dns_refresh(sandlock_builder_t *b,
+                                                         const char *seconds);
 /* An own port space: a port that is taken outside gets another one there. */
 sandlock_builder_t *sandlock_sandbox_builder_port_remap(sandlock_builder_t *b, bool v);
 /* Start from PATH, HOME, USER, TERM, LANG only; variables set on top of what is inherited. */

@@ -61,6 +61,8 @@ BUILDER_TEXT(net_allow_bind, "net_allow_bind",
              policy_add_net_allow_bind(&b->policy, "net_allow_bind", text, &b->err))
 BUILDER_TEXT(time_start, "time_start",
              policy_set_time_start(&b->policy, "time_start", text, &b->err))
+BUILDER_TEXT(dns_refresh, "dns_refresh",
+             policy_set_dns_refresh(&b->policy, "dns_refresh", text, &b->err))
 BUILDER_BOOL(clean_env, clean_env)
 BUILDER_BOOL(port_remap, port_remap)
 BUILDER_BOOL(no_randomize_memory, no_randomize_memory)

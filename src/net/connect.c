@@ -9,7 +9,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "fs/fs.h"
 #include "fs/grants.h"
@@ -69,6 +68,8 @@ static int connect_once(const struct request *r, const struct connect_job *j)
     if (rc == -EINPROGRESS && j->blocking)
         rc = connect(j->fd, &j->addr.u.sa, j->addr.len) ? -errno : 0;
     net_watch_leave(watch, slot);
+    if (rc == 0)
+        net_kept_connected(r, j->fd);
     if (j->blocking) {
         flags = fcntl(j->fd, F_GETFL);
         if (flags >= 0)
@@ -134,74 +135,19 @@ static struct verdict connect_refuse(struct request *r, const char *subject, con
     return verdict_errno(EACCES);
 }
 
-/* Resolves the path, asks the grants about the object and names it by descriptor in the job. */
-static struct verdict connect_path(struct request *r, struct connect_job **job, const char *path)
-{
-    const struct net_open *open = supervisor_state(r->sup, &net_unix_open_feature);
-    _cleanup_resolved_ struct resolved at = RESOLVED_INIT;
-    struct sockaddr_un *un = &(*job)->addr.u.un;
-    int rc;
-
-    rc = resolve_path(r, AT_FDCWD, path, WALK_FOLLOW | WALK_PARENT, &at);
-    if (rc < 0)
-        return verdict_errno(rc);
-    if (at.fd < 0)
-        return verdict_errno(ENOENT);
-    if (at.trailing_slash && !S_ISDIR(at.id.mode))
-        return verdict_errno(ENOTDIR);
-    if (!request_alive(r))
-        return verdict_gone();
-    if (fs_deny_covers(r, at.fd, at.parent_fd, at.name))
-        return connect_refuse(r, path, "denied by --fs-deny", NULL);
-    rc = grants_of_object(open->grants, at.fd, at.parent_fd, at.name);
-    if (rc < 0 || !(rc & GRANT_WRITE)) {
-        char where[PATH_MAX]; /* a grant on the path as given would be one on a link */
-        bool known = fd_location(at.fd, where, sizeof(where)) > 0;
-
-        return connect_refuse(r, known ? where : path, "unix socket outside the write grants",
-                              "-w");
-    }
-
-    memset(&(*job)->addr, 0, sizeof((*job)->addr));
-    un->sun_family = AF_UNIX;
-    _Static_assert(sizeof(un->sun_path) >= FD_PATH_MAX, "descriptor path fits");
-    fd_path(at.fd, un->sun_path);
-    (*job)->addr.len = sizeof(*un);
-    (*job)->object_fd = steal_fd(&at.fd);
-    return connect_perform(r, job);
-}
-
 static struct verdict connect_unix(struct request *r, struct connect_job **job)
 {
-    const struct plan *plan = supervisor_plan(r->sup);
-    char path[NET_PATH_MAX], text[NET_TEXT_MAX];
+    int rc = net_unix_settle(r, &(*job)->addr, &(*job)->object_fd);
     struct verdict v;
 
-    /* None can be made under this policy (unix.c): an inherited or received one. */
-    if (!supervisor_state(r->sup, &net_unix_open_feature))
-        return connect_refuse(r, "unix socket", "unix socket without a write grant", "-w");
-    switch (net_addr_unix_name(&(*job)->addr, path)) {
-    case NET_NAME_PATH: return connect_path(r, job, path);
-    case NET_NAME_ABSTRACT:
-        net_addr_text(&(*job)->addr, text);
-        /* The scope is the kernel's check on the calling thread's domain: outside of the domain we
-         * would connect to what the command may not. */
-        if ((plan->scoped & LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET) && !plan->behalf) {
-            request_explain(r, text, EPERM, "abstract socket, cannot be checked here", NULL);
-            return verdict_errno(EPERM);
-        }
-        v = connect_perform(r, job);
-        if (v.kind == VERDICT_ERRNO && v.value == EPERM)
-            request_explain(r, text, EPERM, "abstract socket of a process outside the sandbox",
-                            "--disable abstract-unix-socket-scope");
-        return v;
-    case NET_NAME_OTHER:
-    default:
-        /* Longer than the structure never names anything, but must not reach past our zeroes. */
-        if ((*job)->addr.len > sizeof(struct sockaddr_un))
-            return verdict_errno(EINVAL);
-        return connect_perform(r, job);
-    }
+    if (rc == -ESRCH)
+        return verdict_gone();
+    if (rc < 0)
+        return verdict_errno(rc);
+    v = connect_perform(r, job);
+    if (v.kind == VERDICT_ERRNO && v.value == EPERM)
+        net_unix_explain_scope(r, &(*job)->addr);
+    return v;
 }
 
 /* The port rule is asked here too: a second lock beside Landlock's own on this thread. */

@@ -128,6 +128,7 @@ size_t net_dns_answer(const struct net_pins *p, const unsigned char *query, size
 /* ---- the thread ---- */
 
 struct net_dns {
+    struct supervisor *sup;
     const struct net_pins *pins;
     pthread_rwlock_t *pins_lock;
     pthread_mutex_t lock; /* leaf: the start of the thread */
@@ -137,6 +138,18 @@ struct net_dns {
     int port[2];
     int stop_fd;
 };
+
+/* Anybody on this machine may ask: the name is escaped, and said once. */
+static void explain_unknown(const struct net_dns *d, const unsigned char *answer, size_t len)
+{
+    char name[DNS_NAME_MAX + 1], hint[DNS_NAME_MAX + 32];
+
+    if ((answer[3] & 15) != RCODE_NXDOMAIN ||
+        !question_name(answer + DNS_HEADER, len - DNS_HEADER, name))
+        return;
+    snprintf(hint, sizeof(hint), "--net-allow %s", name);
+    supervisor_explain(d->sup, "host name", name, "no rule names it", hint);
+}
 
 static void dns_serve(const struct net_dns *d, int fd)
 {
@@ -152,6 +165,8 @@ static void dns_serve(const struct net_dns *d, int fd)
         len = net_dns_answer(d->pins, query, (size_t)n, answer);
         pthread_rwlock_unlock(d->pins_lock);
     }
+    if (len)
+        explain_unknown(d, answer, len);
     if (len)
         (void)sendto(fd, answer, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&from,
                      from_len);
@@ -212,12 +227,14 @@ static int dns_run(struct net_dns *d)
     return e;
 }
 
-struct net_dns *net_dns_new(const struct net_pins *pins, pthread_rwlock_t *lock)
+struct net_dns *net_dns_new(struct supervisor *s, const struct net_pins *pins,
+                            pthread_rwlock_t *lock)
 {
     struct net_dns *d = calloc(1, sizeof(*d));
 
     if (!d)
         return NULL;
+    d->sup = s;
     d->pins = pins;
     d->pins_lock = lock;
     d->fd[0] = d->fd[1] = d->stop_fd = -1;

@@ -53,8 +53,11 @@ static void keep_drop(struct keep *k, size_t i, bool connected)
 static bool is_connected(int fd)
 {
     struct tcp_info info = {0};
-    socklen_t len = sizeof(info);
+    socklen_t len = sizeof(info), unix_len = sizeof(struct sockaddr_un);
+    struct sockaddr_un un;
 
+    if (net_sockopt(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX)
+        return getpeername(fd, (struct sockaddr *)&un, &unix_len) == 0;
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
            info.tcpi_state != TCP_CLOSE && info.tcpi_state != TCP_SYN_SENT &&
            info.tcpi_state != TCP_LISTEN; /* listen may be called again */
@@ -145,7 +148,7 @@ static struct verdict keep_socket(struct request *r)
     uint32_t cloexec = type & SOCK_CLOEXEC ? O_CLOEXEC : 0;
 
     /* The filter has refused the kinds that no rule allows. */
-    if (domain != AF_INET && domain != AF_INET6)
+    if (domain != AF_INET && domain != AF_INET6 && domain != AF_UNIX)
         return verdict_pass();
     fd = socket(domain, type | SOCK_CLOEXEC, call_int(&r->call, 2));
     if (fd < 0)
@@ -174,6 +177,21 @@ static int child_ino(const struct request *r, int fd, uint64_t *ret)
     return 0;
 }
 
+void net_kept_connected(const struct request *r, int fd)
+{
+    struct keep *k = keep_of(r);
+    struct stat st;
+
+    if (!k || k->sends || fstat(fd, &st))
+        return;
+    pthread_mutex_lock(&k->lock);
+    for (size_t i = k->n; i-- > 0;) {
+        if (k->v[i].ino == st.st_ino && is_connected(fd)) /* an address may have been dissolved */
+            keep_drop(k, i, true);
+    }
+    pthread_mutex_unlock(&k->lock);
+}
+
 int net_kept_dup(const struct request *r, int fd)
 {
     struct keep *k = keep_of(r);
@@ -199,10 +217,17 @@ int net_kept_dup(const struct request *r, int fd)
 
 /* ---- the feature ---- */
 
+static bool keep_unix_wanted(const struct policy *p, const struct kernel *k)
+{
+    return !k->pidfd_getfd && net_unix_mode(p, k) == NET_UNIX_OPEN;
+}
+
 static bool keep_wanted(const struct policy *p, const struct kernel *k)
 {
     if (p->no_supervisor || k->pidfd_getfd)
         return false;
+    if (net_unix_mode(p, k) == NET_UNIX_OPEN) /* every connect is on behalf */
+        return true;
     /* listen is looked at wherever binds are (listen.c), for whoever may bind. */
     return policy_net_mediated(p) || policy_bind_mediated(p) ||
            (net_bind_is_governed(p, k) && !port_set_is_empty(&p->net_bind));
@@ -247,6 +272,41 @@ static const struct filter_clause socket_clauses[] = {
 
 static const struct feature_call keep_calls[] = {
     {OP_SOCKET, keep_socket, socket_clauses, ARRAY_SIZE(socket_clauses)},
+};
+
+#define UNIX_TEST(...)                                                        \
+    {                                                                         \
+        {.arg = 0, .cmp = CMP_EQ, .mask = ~0u, .value = AF_UNIX}, __VA_ARGS__ \
+    }
+#define KIND(type)                                            \
+    {                                                         \
+        .arg = 1, .cmp = CMP_EQ, .mask = 0xf, .value = (type) \
+    }
+
+/* Datagrams name their destination in every send, which would have to be made on the kept duplicate: a
+ * pair has none, and descriptors are passed over pairs. So there are no datagrams (raw is the same). */
+static const struct filter_clause unix_clauses[] = {
+    {.test = UNIX_TEST(KIND(SOCK_STREAM)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = UNIX_TEST(KIND(SOCK_SEQPACKET)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = UNIX_TEST(KIND(SOCK_DGRAM)), .ntests = 2, .ret = SECCOMP_RET_ERRNO | EACCES},
+    {.test = UNIX_TEST(KIND(SOCK_RAW)), .ntests = 2, .ret = SECCOMP_RET_ERRNO | EACCES},
+};
+static const struct filter_clause pair_clauses[] = {
+    {.test = UNIX_TEST(KIND(SOCK_DGRAM)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = UNIX_TEST(KIND(SOCK_RAW)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+};
+
+static const struct feature_call keep_unix_calls[] = {
+    {OP_SOCKET, keep_socket, unix_clauses, ARRAY_SIZE(unix_clauses)},
+    {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
+};
+
+/* Its sockets are kept by the feature below. */
+const struct feature net_keep_unix_feature = {
+    .name = "kept-unix-sockets",
+    .wanted = keep_unix_wanted,
+    .calls = keep_unix_calls,
+    .ncalls = ARRAY_SIZE(keep_unix_calls),
 };
 
 const struct feature net_keep_feature = {

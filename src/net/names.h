@@ -53,7 +53,9 @@ size_t net_dns_answer(const struct net_pins *p, const unsigned char *query, size
 
 /* The thread that answers on loopback; it starts with the first query. The pins are read under the
  * lock. */
-struct net_dns *net_dns_new(const struct net_pins *pins, pthread_rwlock_t *lock);
+struct supervisor;
+struct net_dns *net_dns_new(struct supervisor *s, const struct net_pins *pins,
+                            pthread_rwlock_t *lock);
 void net_dns_free(struct net_dns *d);
 /* Port of the responder's socket of this family (AF_INET or AF_INET6), or a negative errno. */
 int net_dns_port(struct net_dns *d, int family);

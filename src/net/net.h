@@ -22,7 +22,7 @@ extern const struct feature net_netlink_feature;
 enum net_unix_mode {
     NET_UNIX_NATIVE = 0, /* Landlock checks the path (ABI 9) and nothing else needs a look */
     NET_UNIX_CLOSED,     /* no UNIX socket can be created; pairs stay */
-    NET_UNIX_OPEN,       /* stream sockets exist, connect is performed on behalf */
+    NET_UNIX_OPEN,       /* sockets exist; connect and sends are performed on behalf */
 };
 bool net_unix_is_native(const struct policy *p, const struct kernel *k);
 enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k);
@@ -85,11 +85,19 @@ struct net_open {
     struct grants *grants;
     struct net_watch *watch;
 };
+/*
+ * unix_name.c: decides about a UNIX destination on copied bytes. A path becomes the descriptor of the
+ * object that was judged: ret_object_fd is then the caller's to close, after the kernel had the address;
+ * otherwise it is left alone. 0, -ESRCH when nobody waits any more, or an errno, explained.
+ */
+int net_unix_settle(const struct request *r, struct net_addr *a, int *ret_object_fd);
+/* Explains the kernel's EPERM for a settled abstract name. */
+void net_unix_explain_scope(const struct request *r, const struct net_addr *a);
 /* connect.c */
 struct verdict net_connect(struct request *r);
 /* bind.c */
 struct verdict net_bind(struct request *r);
 /* Binds an internet socket to a free port that is not denied. 0 or a negative errno. */
 int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p);
-/* socketpair.c: answers datagram pairs with sequenced-packet pairs. */
+/* socketpair.c: where sends are not looked at, answers datagram pairs with sequenced-packet pairs. */
 struct verdict net_socketpair(struct request *r);

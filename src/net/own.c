@@ -87,6 +87,20 @@ int net_own_inodes(struct net_inodes *ret)
     return 0;
 }
 
+bool net_process_has_inode(pid_t tid, uint64_t ino)
+{
+    struct net_inodes s = {0};
+    char pid[16];
+    bool found = false;
+
+    snprintf(pid, sizeof(pid), "%d", (int)tid);
+    (void)inodes_of_process(&s, pid);
+    for (size_t i = 0; i < s.n && !found; i++)
+        found = s.v[i] == ino;
+    free(s.v);
+    return found;
+}
+
 bool net_inodes_have(const struct net_inodes *s, uint64_t ino)
 {
     return s->n && bsearch(&ino, s->v, s->n, sizeof(*s->v), inode_compare);

@@ -14,19 +14,27 @@
 #include "base/buf.h"
 #include "net/rules.h"
 
-#define REMAP_MAX 4096 /* then no further port is told apart: bind fails with EADDRINUSE */
+#define REMAP_MAX 4096    /* then no further port is told apart: bind fails with EADDRINUSE */
+#define REMAP_LINES 256   /* of --stats while the command runs */
+#define REMAP_FRESH_MS 50 /* so long a socket that was seen is believed to be there */
 
 struct remap_entry {
-    uint8_t proto; /* enum net_proto */
-    uint16_t seen; /* what the command calls it */
+    uint8_t proto;   /* enum net_proto */
+    bool gone;       /* its socket is closed: for the list at the end, and to get the same again */
+    bool any4, any6; /* bound to all addresses of the family */
+    struct net_dest at; /* else to this one */
+    uint16_t seen;      /* what the command calls it */
     uint16_t real;
-    uint64_t ino; /* of the socket that was bound last */
+    pid_t tid; /* who bound it, and holds it still, likely */
+    uint64_t ino;
+    int64_t looked; /* when it was last seen, net_now_ms() */
 };
 
 struct remap {
-    pthread_mutex_t lock; /* leaf; held over bind, which does not wait */
+    pthread_mutex_t lock; /* leaf; held over bind and looks at /proc, which do not wait */
     struct remap_entry *v;
     size_t n;
+    unsigned lines;
 };
 
 static struct remap *remap_of(const struct request *r)
@@ -34,11 +42,60 @@ static struct remap *remap_of(const struct request *r)
     return supervisor_state(r->sup, &net_remap_feature);
 }
 
+/* Is the socket still somebody's inside? Nobody tells us of a close: asked when it counts. */
+static bool entry_is_held(struct remap_entry *e)
+{
+    int64_t now = net_now_ms();
+    struct net_inodes own;
+    bool held;
+
+    if (e->looked && now - e->looked < REMAP_FRESH_MS)
+        return true;
+    held = net_process_has_inode(e->tid, e->ino);
+    if (!held && net_own_inodes(&own) == 0) {
+        held = net_inodes_have(&own, e->ino);
+        free(own.v);
+    }
+    e->looked = now;
+    e->gone = !held;
+    return held;
+}
+
 static struct remap_entry *find_seen(const struct remap *m, unsigned proto, uint16_t port)
 {
     for (size_t i = 0; i < m->n; i++) {
-        if (m->v[i].proto == proto && m->v[i].seen == port)
-            return &m->v[i];
+        struct remap_entry *e = &m->v[i];
+
+        if (e->proto == proto && e->seen == port && !e->gone && entry_is_held(e))
+            return e;
+    }
+    return NULL;
+}
+
+/* Does what is sent to this address arrive at the socket? Another address with the same real port may
+ * be anybody's. */
+static bool entry_covers(const struct remap_entry *e, const struct net_dest *d)
+{
+    if (d->v6 ? e->any6 : e->any4)
+        return true;
+    return !e->any4 && !e->any6 && e->at.v6 == d->v6 &&
+           memcmp(e->at.addr, d->addr, d->v6 ? 16 : 4) == 0;
+}
+
+/* The entry that gives this destination another port, by the command's number or by the real one. */
+static struct remap_entry *find_for(const struct remap *m, unsigned proto, const struct net_addr *a,
+                                    bool by_real)
+{
+    struct net_dest d;
+
+    if (net_dest_of(&a->u.sa, a->len, &d) < 0)
+        return NULL;
+    for (size_t i = 0; i < m->n; i++) {
+        struct remap_entry *e = &m->v[i];
+
+        if (e->proto == proto && !e->gone && e->seen != e->real &&
+            (by_real ? e->real : e->seen) == d.port && entry_covers(e, &d) && entry_is_held(e))
+            return e;
     }
     return NULL;
 }
@@ -46,7 +103,8 @@ static struct remap_entry *find_seen(const struct remap *m, unsigned proto, uint
 static const struct remap_entry *find_real(const struct remap *m, unsigned proto, uint16_t port)
 {
     for (size_t i = 0; i < m->n; i++) {
-        if (m->v[i].proto == proto && m->v[i].real == port)
+        if (m->v[i].proto == proto && m->v[i].real == port && !m->v[i].gone &&
+            entry_is_held(&m->v[i]))
             return &m->v[i];
     }
     return NULL;
@@ -66,14 +124,6 @@ static int bind_to(int fd, struct net_addr *a, uint16_t port)
     return bind(fd, &a->u.sa, a->len) ? -errno : 0;
 }
 
-static uint16_t real_port(int fd)
-{
-    struct net_addr a = {.len = sizeof(a.u)};
-    int port = getsockname(fd, &a.u.sa, &a.len) ? -1 : net_addr_port(&a);
-
-    return port > 0 ? (uint16_t)port : 0;
-}
-
 static uint64_t socket_ino(int fd)
 {
     struct stat st;
@@ -81,33 +131,67 @@ static uint64_t socket_ino(int fd)
     return fstat(fd, &st) ? 0 : st.st_ino;
 }
 
-/* Is the socket that took the port still somebody's inside? When in doubt, yes. */
-static bool entry_is_held(const struct remap_entry *e)
+/* What the kernel made of a bind. */
+static int entry_fill(struct remap_entry *e, int fd)
 {
-    struct net_inodes own;
-    bool held;
+    struct net_addr a = {.len = sizeof(a.u)};
+    int port = getsockname(fd, &a.u.sa, &a.len) ? -1 : net_addr_port(&a);
 
-    if (net_own_inodes(&own) < 0)
-        return true;
-    held = net_inodes_have(&own, e->ino);
-    free(own.v);
-    return held;
+    if (port <= 0)
+        return -EINVAL;
+    e->real = (uint16_t)port;
+    e->ino = socket_ino(fd);
+    e->looked = net_now_ms();
+    if (a.u.sa.sa_family == AF_INET) {
+        e->any4 = a.u.in.sin_addr.s_addr == htonl(INADDR_ANY);
+    } else if (IN6_IS_ADDR_UNSPECIFIED(&a.u.in6.sin6_addr)) {
+        e->any6 = true;
+        e->any4 = net_sockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY) == 0;
+    }
+    return e->any4 || e->any6 ? 0 : net_dest_of(&a.u.sa, a.len, &e->at);
 }
 
-static int remap_note(struct remap *m, unsigned proto, uint16_t seen, uint16_t real, uint64_t ino)
+/* Forgets what is closed; the last of each name stays as long as there is room. */
+static void remap_sweep(struct remap *m)
 {
-    struct remap_entry *e = find_seen(m, proto, seen);
+    size_t kept = 0;
 
-    if (!e) {
-        if (m->n == REMAP_MAX)
-            return -ENOBUFS;
-        if (!m->v)
-            m->v = calloc(REMAP_MAX, sizeof(*m->v));
-        if (!m->v)
-            return -ENOMEM;
-        e = &m->v[m->n++];
+    for (size_t i = 0; i < m->n; i++) {
+        if (!m->v[i].gone && entry_is_held(&m->v[i]))
+            m->v[kept++] = m->v[i];
     }
-    *e = (struct remap_entry){(uint8_t)proto, seen, real, ino};
+    m->n = kept;
+}
+
+/* For whoever watches the standard error of --stats while the command runs. */
+static void remap_tell(struct remap *m, const struct policy *p, const struct remap_entry *e)
+{
+    if (p->report_ports && e->seen != e->real && m->lines++ < REMAP_LINES)
+        dprintf(STDERR_FILENO, "sandlock: port: %s %u -> %u\n", e->proto == NET_TCP ? "tcp" : "udp",
+                e->seen, e->real);
+}
+
+static int remap_note(struct remap *m, const struct policy *p, const struct remap_entry *fresh)
+{
+    if (!m->v)
+        m->v = calloc(REMAP_MAX, sizeof(*m->v));
+    if (!m->v)
+        return -ENOMEM;
+    for (size_t i = 0; i < m->n; i++) { /* this name's earlier socket, closed by now */
+        struct remap_entry *e = &m->v[i];
+
+        if (e->proto == fresh->proto && e->seen == fresh->seen && e->gone) {
+            *e = *fresh;
+            remap_tell(m, p, e);
+            return 0;
+        }
+    }
+    if (m->n == REMAP_MAX)
+        remap_sweep(m);
+    if (m->n == REMAP_MAX)
+        return -ENOBUFS;
+    m->v[m->n++] = *fresh;
+    remap_tell(m, p, fresh);
     return 0;
 }
 
@@ -122,27 +206,33 @@ static int bind_elsewhere(const struct policy *p, int fd, struct net_addr *a)
     return rc;
 }
 
-/* A port that was had before, by a socket that may share it (SO_REUSEPORT, the other family). */
-static int bind_again(const struct policy *p, int fd, struct net_addr *a, struct remap_entry *e)
+/* The real port that a closed socket of this name had; 0: none. */
+static uint16_t former_port(const struct remap *m, unsigned proto, uint16_t seen)
 {
-    int rc = bind_to(fd, a, e->real);
-
-    if (rc != -EADDRINUSE || entry_is_held(e))
-        return rc;
-    return bind_elsewhere(p, fd, a); /* taken outside after it was given back */
+    for (size_t i = 0; i < m->n; i++) {
+        if (m->v[i].proto == proto && m->v[i].seen == seen && m->v[i].gone)
+            return m->v[i].real;
+    }
+    return 0;
 }
 
 static int bind_named(struct remap *m, const struct policy *p, unsigned proto, int fd,
                       struct net_addr *a, uint16_t seen)
 {
     struct remap_entry *e = find_seen(m, proto, seen);
+    uint16_t former;
     int rc;
 
-    if (e)
-        return bind_again(p, fd, a, e);
+    if (e) /* shared (SO_REUSEPORT, the other family), or in use as natively */
+        return bind_to(fd, a, e->real);
     rc = bind_to(fd, a, seen);
+    if (rc != -EADDRINUSE && rc != -EACCES)
+        return rc;
+    former = former_port(m, proto, seen);
+    if (former && bind_to(fd, a, former) == 0)
+        return 0;
     /* The real port of another name of ours is taken as well: elsewhere, too. */
-    return rc == -EADDRINUSE || rc == -EACCES ? bind_elsewhere(p, fd, a) : rc;
+    return bind_elsewhere(p, fd, a);
 }
 
 int net_remap_bind(const struct request *r, int fd, struct net_addr *a)
@@ -156,16 +246,17 @@ int net_remap_bind(const struct request *r, int fd, struct net_addr *a)
     pthread_mutex_lock(&m->lock);
     rc = seen ? bind_named(m, p, proto, fd, a, seen) : bind_elsewhere(p, fd, a);
     if (rc == 0) {
-        uint16_t real = real_port(fd);
+        struct remap_entry e = {.proto = (uint8_t)proto, .tid = r->tid};
 
+        rc = entry_fill(&e, fd);
         /* "Any": the real number, unless something else is called that already. */
-        for (uint16_t i = 0; !seen; i++) {
-            const struct remap_entry *e = find_seen(m, proto, (uint16_t)(real + i));
-
-            if (real + i > 1023 && (!e || !entry_is_held(e)))
-                seen = (uint16_t)(real + i);
+        for (uint16_t i = 0; rc == 0 && !seen; i++) {
+            if (e.real + i > 1023 && !find_seen(m, proto, (uint16_t)(e.real + i)))
+                seen = (uint16_t)(e.real + i);
         }
-        rc = remap_note(m, proto, seen, real, socket_ino(fd));
+        e.seen = seen;
+        if (rc == 0)
+            rc = remap_note(m, p, &e);
     }
     pthread_mutex_unlock(&m->lock);
     return rc;
@@ -188,7 +279,7 @@ void net_remap_destination(const struct request *r, unsigned proto, struct net_a
     if (!m || !is_loopback(a))
         return;
     pthread_mutex_lock(&m->lock);
-    e = find_seen(m, proto, (uint16_t)net_addr_port(a));
+    e = find_for(m, proto, a, false);
     if (e)
         set_port(a, e->real);
     pthread_mutex_unlock(&m->lock);
@@ -213,15 +304,16 @@ uint16_t net_remap_seen(const struct supervisor *s, unsigned proto, uint16_t rea
 }
 
 /* True when the port has another name inside; a becomes what the command is to see. */
-static bool translate_back(const struct supervisor *s, unsigned proto, struct net_addr *a)
+static bool translate_back(struct remap *m, unsigned proto, struct net_addr *a)
 {
-    int port = net_addr_port(a);
-    uint16_t seen = port > 0 ? net_remap_seen(s, proto, (uint16_t)port) : 0;
+    const struct remap_entry *e;
 
-    if (port <= 0 || seen == port)
-        return false;
-    set_port(a, seen);
-    return true;
+    pthread_mutex_lock(&m->lock);
+    e = find_for(m, proto, a, true);
+    if (e)
+        set_port(a, e->seen);
+    pthread_mutex_unlock(&m->lock);
+    return e;
 }
 
 /* As the kernel: cut to the caller's room, the whole length told. */
@@ -246,7 +338,7 @@ static struct verdict tell_name(struct request *r, bool peer)
 
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6) ||
         (peer ? getpeername(fd, &a.u.sa, &a.len) : getsockname(fd, &a.u.sa, &a.len)) ||
-        (peer && !is_loopback(&a)) || !translate_back(r->sup, net_socket_proto(fd), &a))
+        (peer && !is_loopback(&a)) || !translate_back(m, net_socket_proto(fd), &a))
         return verdict_continue("returns names of the caller's own socket and takes no input");
     return request_alive(r) ? verdict_result(write_name(r, &a)) : verdict_gone();
 }
@@ -290,6 +382,17 @@ static void remap_stop(void *state)
     free(m);
 }
 
+/* Is the same written already? */
+static bool is_repeated(const struct remap *m, size_t at)
+{
+    for (size_t i = 0; i < at; i++) {
+        if (m->v[i].proto == m->v[at].proto && m->v[i].seen == m->v[at].seen &&
+            m->v[i].real == m->v[at].real)
+            return true;
+    }
+    return false;
+}
+
 void net_remap_list(const struct supervisor *s, struct buf *out)
 {
     struct remap *m = supervisor_state(s, &net_remap_feature);
@@ -298,8 +401,9 @@ void net_remap_list(const struct supervisor *s, struct buf *out)
         return;
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < m->n; i++)
-        buf_addf(out, "%s%s %u -> %u", out->len ? ", " : "",
-                 m->v[i].proto == NET_TCP ? "tcp" : "udp", m->v[i].seen, m->v[i].real);
+        if (!is_repeated(m, i))
+            buf_addf(out, "%s%s %u -> %u", out->len ? ", " : "",
+                     m->v[i].proto == NET_TCP ? "tcp" : "udp", m->v[i].seen, m->v[i].real);
     pthread_mutex_unlock(&m->lock);
 }
 

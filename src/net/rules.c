@@ -163,10 +163,12 @@ static bool rules_wanted(const struct policy *p, const struct kernel *k)
     return !p->no_supervisor && (policy_net_mediated(p) || policy_net_has_names(p));
 }
 
+/* Where destinations of datagrams are not the kernel's to check, internet's or UNIX' (keep.c says why
+ * not UNIX' where sockets cannot be duplicated). */
 static bool sends_wanted(const struct policy *p, const struct kernel *k)
 {
-    (void)k;
-    return !p->no_supervisor && (policy_net_mediated(p) & (NET_UDP | NET_ICMP));
+    return !p->no_supervisor && ((policy_net_mediated(p) & (NET_UDP | NET_ICMP)) ||
+                                 (k->pidfd_getfd && net_unix_mode(p, k) == NET_UNIX_OPEN));
 }
 
 /* Names that a program asks for itself, rather than read them in /etc/hosts. */
@@ -227,7 +229,7 @@ static int rules_start(struct supervisor *sup, void **ret_state, struct error *e
     if (e == 0) {
         s->match = net_rules_match(p, &s->pins);
         s->watch = net_watch_new();
-        s->dns = s->pins.n ? net_dns_new(&s->pins, &s->lock) : NULL;
+        s->dns = s->pins.n ? net_dns_new(sup, &s->pins, &s->lock) : NULL;
         if (!s->match || !s->watch || (s->pins.n && !s->dns))
             e = error_set(err, ERROR_SETUP, -ENOMEM, "--net-allow", "out of memory");
     }

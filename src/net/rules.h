@@ -83,6 +83,8 @@ struct net_inodes {
     size_t n;
 };
 int net_own_inodes(struct net_inodes *ret); /* 0 or -ENOMEM */
+/* Does this process, or the one that this thread belongs to, hold the socket? False when in doubt. */
+bool net_process_has_inode(pid_t tid, uint64_t ino);
 bool net_inodes_have(const struct net_inodes *s, uint64_t ino);
 
 /* rules.c: the tables of a policy with these addresses for its names; NULL when out of memory. */

@@ -57,6 +57,7 @@ struct message {
     struct iovec *iov; /* owned; the child's addresses */
     size_t total;
     struct net_addr to; /* len 0: none */
+    int object_fd;      /* what a UNIX destination names by descriptor, or -1; owned */
     void *control;      /* owned */
     struct net_rights rights;
 };
@@ -64,6 +65,7 @@ struct message {
 static void message_fini(struct message *m)
 {
     net_rights_close(&m->rights);
+    util_close(m->object_fd);
     free(m->iov);
     free(m->control);
 }
@@ -106,11 +108,29 @@ static int message_control(const struct request *r, const struct send_job *j, st
         return -ENOMEM;
     if (request_read(r, (child_addr){m->h.control}, m->control, len) < 0)
         return -EFAULT;
+    /* Where no rule looks at destinations, nothing that is attached can evade one. */
+    if (j->domain != AF_UNIX &&
+        !(policy_net_mediated(supervisor_policy(r->sup)) & ~(unsigned)NET_TCP))
+        return 0;
     return net_control_translate(m->control, len, j->domain, dup_of_child, (void *)(uintptr_t)r,
                                  &m->rights);
 }
 
-/* Destinations count on datagram sockets of the internet alone; the rest have their peer. */
+/* Streams and sequenced packets have their peer. */
+static int message_unix_name(const struct request *r, const struct send_job *j, struct message *m)
+{
+    struct sockaddr_storage peer;
+    socklen_t len = sizeof(peer);
+
+    if (j->type == SOCK_DGRAM)
+        return net_unix_settle(r, &m->to, &m->object_fd);
+    m->to.len = 0;
+    if (j->type != SOCK_STREAM)
+        return 0;
+    return getpeername(j->fd, (struct sockaddr *)&peer, &len) ? -EOPNOTSUPP : -EISCONN;
+}
+
+/* Destinations count on datagram sockets alone. */
 static int message_name(const struct request *r, const struct send_job *j, struct message *m)
 {
     int e;
@@ -125,10 +145,8 @@ static int message_name(const struct request *r, const struct send_job *j, struc
     e = net_addr_read(r, (child_addr){m->h.name}, m->h.name_len, &m->to);
     if (e < 0)
         return e;
-    if (j->domain == AF_UNIX) {
-        m->to.len = 0;
-        return j->type == SOCK_STREAM ? -EISCONN : j->type == SOCK_DGRAM ? -EACCES : 0;
-    }
+    if (j->domain == AF_UNIX)
+        return message_unix_name(r, j, m);
     if (j->type == SOCK_STREAM) {
         m->to.len = 0; /* TCP takes no notice */
         return 0;
@@ -149,6 +167,7 @@ static int message_read(const struct request *r, const struct send_job *j, struc
     int e;
 
     memset(m, 0, sizeof(*m));
+    m->object_fd = -1;
     m->h = j->one;
     if (j->msg.addr &&
         request_read(r, (child_addr){j->msg.addr + (uint64_t)j->index * (j->many ? MMSG_SIZE : 0)},
@@ -184,8 +203,8 @@ static int message_data(const struct request *r, const struct message *m, size_t
 }
 
 /* One call to the kernel that does not wait. Without a signal: that one is the child's. */
-static ssize_t message_send(const struct send_job *j, struct message *m, char *data, size_t len,
-                            bool first)
+static ssize_t message_send(const struct request *r, const struct send_job *j, struct message *m,
+                            char *data, size_t len, bool first)
 {
     struct iovec iov = {data, len};
     struct msghdr h = {
@@ -198,7 +217,11 @@ static ssize_t message_send(const struct send_job *j, struct message *m, char *d
     };
     ssize_t n = sendmsg(j->fd, &h, j->flags | MSG_DONTWAIT | MSG_NOSIGNAL);
 
-    return n < 0 ? -errno : n;
+    if (n < 0)
+        n = -errno;
+    if (n == -EPERM && j->domain == AF_UNIX)
+        net_unix_explain_scope(r, &m->to);
+    return n;
 }
 
 static ssize_t send_whole(const struct request *r, const struct send_job *j, struct message *m)
@@ -214,7 +237,7 @@ static ssize_t send_whole(const struct request *r, const struct send_job *j, str
     e = message_data(r, m, 0, m->total, data);
     if (e < 0)
         return e;
-    return request_alive(r) ? message_send(j, m, data, m->total, true) : -ESRCH;
+    return request_alive(r) ? message_send(r, j, m, data, m->total, true) : -ESRCH;
 }
 
 /* A stream takes what fits; j->done remembers between the attempts of a blocking call. */
@@ -231,7 +254,7 @@ static ssize_t send_stream(const struct request *r, struct send_job *j, struct m
 
         if (e == 0 && !request_alive(r))
             e = -ESRCH;
-        n = e < 0 ? e : message_send(j, m, data, len, j->done == 0);
+        n = e < 0 ? e : message_send(r, j, m, data, len, j->done == 0);
         if (n > 0)
             j->done += (size_t)n;
     } while (n > 0 && j->done < m->total);
@@ -305,13 +328,17 @@ static void job_freep(struct send_job **j)
 static struct verdict send_wait(const struct request *r, void *arg)
 {
     _cleanup_(job_freep) struct send_job *j = arg;
+    /* A named datagram waits for a receiver whose queue raises no event on this socket. */
+    bool named = j->domain == AF_UNIX && j->type == SOCK_DGRAM;
     int64_t deadline = net_wait_deadline(j->fd, SO_SNDTIMEO), now, rc;
+    int slice = named ? 1 : SEND_SLICE_MS;
 
     for (;;) {
-        struct pollfd p = {.fd = j->fd, .events = POLLOUT};
+        struct pollfd p = {.fd = named ? -1 : j->fd, .events = POLLOUT};
 
         now = net_now_ms();
-        if (poll(&p, 1, (int)MAX(0, MIN(deadline - now, SEND_SLICE_MS))) > 0) {
+        slice = named ? MIN(slice * 2, 20) : SEND_SLICE_MS;
+        if (poll(&p, 1, (int)MAX(0, MIN(deadline - now, slice))) > 0 || named) {
             rc = send_advance(r, j);
             if (rc != -EAGAIN)
                 return verdict_result(rc);

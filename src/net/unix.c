@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "fs/grants.h"
 #include "net/net.h"
@@ -20,11 +21,23 @@ bool net_unix_is_native(const struct policy *p, const struct kernel *k)
            !policy_has_view(p);
 }
 
+/* A file or a device that is granted for writing holds no socket: `-w /dev/null` costs nothing. */
+static bool can_hold_sockets(const struct policy *p)
+{
+    struct stat st;
+
+    for (size_t i = 0; i < p->fs_write.n; i++) {
+        if (stat(p->fs_write.v[i].path, &st) || S_ISDIR(st.st_mode) || S_ISSOCK(st.st_mode))
+            return true;
+    }
+    return policy_has_view(p) && policy_has_write(p);
+}
+
 enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k)
 {
     if (net_unix_is_native(p, k))
         return NET_UNIX_NATIVE;
-    if (!policy_has_write(p) || p->no_supervisor || !k->pidfd_getfd)
+    if (!can_hold_sockets(p) || p->no_supervisor)
         return NET_UNIX_CLOSED;
     return NET_UNIX_OPEN;
 }
@@ -72,18 +85,12 @@ static const struct filter_clause pair_clauses[] = {
 static const struct filter_clause closed_clauses[] = {
     {.test = {UNIX_SOCKET}, .ntests = 1, .ret = REFUSE},
 };
-static const struct filter_clause open_clauses[] = {
-    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_DGRAM)}, .ntests = 2, .ret = REFUSE},
-    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_RAW)}, .ntests = 2, .ret = REFUSE},
-};
 
 static const struct feature_call closed_calls[] = {
     {OP_SOCKET, unix_refuse, closed_clauses, ARRAY_SIZE(closed_clauses)},
     {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
 };
 static const struct feature_call open_calls[] = {
-    {OP_SOCKET, unix_refuse, open_clauses, ARRAY_SIZE(open_clauses)},
-    {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
     {OP_CONNECT, net_connect, NULL, 0},
 };
 static const struct feature_call bind_calls[] = {

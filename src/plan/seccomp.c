@@ -141,8 +141,12 @@ static void deny_unix(struct builder *b)
 
         keep(b, filter_add(b->plan, CALL_socket, &c));
     }
-    /* Datagrams carry names in every send. The kernel takes raw for datagram. Pairs too: they can
-     * send to any name, unless a feature makes something else of them. */
+    /* Datagrams carry names in every send: somebody has to read each (of sendto, those that name
+     * anybody). The kernel takes raw for datagram. Pairs too: they can send to any name, unless a
+     * feature makes something else of them. */
+    if (is_handled(b, OP_CONNECT) && is_handled(b, OP_SENDMSG) && is_handled(b, OP_SENDMMSG) &&
+        is_taken(b, OP_SENDTO, false))
+        return;
     for (uint64_t type = SOCK_DGRAM; type <= SOCK_RAW; type++) {
         struct filter_clause c = {
             {is_unix, RULE_MASKED(1, SOCKET_TYPE_MASK, type)}, 2, RULE_ERRNO(EACCES)};

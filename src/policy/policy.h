@@ -135,6 +135,7 @@ struct policy {
     struct port_set net_deny_bind; /* --net-deny-bind: wins; alone: every other port is allowed */
     uint64_t dns_refresh_ns;       /* --dns-refresh: between two look-ups of the names; 0: once */
     bool port_remap;               /* a port space of the sandbox's own */
+    bool report_ports; /* --stats: say each port that is another outside, on standard error */
 
     struct strv env; /* KEY=VALUE, applied last */
     bool clean_env;

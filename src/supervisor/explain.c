@@ -82,9 +82,13 @@ void explain_format(struct buf *b, const struct explain_event *e)
         buf_addc(b, ' ');
         explain_escape(b, e->subject, EXPLAIN_MAX_SUBJECT);
     }
-    buf_addf(b, " (%s) by ", error_text(e->err));
-    explain_escape(b, e->comm, 64);
-    buf_addf(b, "[%d]", (int)e->pid);
+    if (e->err)
+        buf_addf(b, " (%s)", error_text(e->err));
+    if (e->pid) {
+        buf_adds(b, " by ");
+        explain_escape(b, e->comm, 64);
+        buf_addf(b, "[%d]", (int)e->pid);
+    }
     if (e->rule) {
         buf_adds(b, ": ");
         buf_adds(b, e->rule);
@@ -212,6 +216,17 @@ void request_explain(const struct request *r, const char *subject, int err, cons
     const char *name = r->call.op != OP_NONE ? call_op_name(r->call.op) : r->call.info->name;
 
     explain_event(r, name, subject, err, rule, hint);
+}
+
+void supervisor_explain(struct supervisor *s, const char *operation, const char *subject,
+                        const char *rule, const char *hint)
+{
+    struct explain_event e = {
+        .operation = operation, .subject = subject, .rule = rule, .hint = hint};
+
+    atomic_fetch_add_explicit(&s->denied, 1, memory_order_relaxed);
+    if (s->explain)
+        explain_say(s->explain, &e);
 }
 
 /* The registers' story, or else the first path among the arguments, as given. */

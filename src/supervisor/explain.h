@@ -15,9 +15,9 @@ struct explain_event {
     const char *subject;   /* hostile; NULL: none */
     const char *rule;      /* ours; NULL: none */
     const char *hint;      /* see request_explain(); may contain the subject */
-    int err;               /* positive */
-    pid_t pid;
-    char comm[32]; /* hostile */
+    int err;               /* positive; 0: none */
+    pid_t pid;             /* 0: not known, and no comm */
+    char comm[32];         /* hostile */
 };
 /* Appends the line, newline included. */
 void explain_format(struct buf *b, const struct explain_event *e);

@@ -30,6 +30,7 @@ const struct feature *const all_features[] = {
     &fs_view_list_feature,
     &fs_metadata_feature,
     &net_keep_feature,
+    &net_keep_unix_feature,
     &net_bind_rules_feature,
     &net_remap_feature,
     &net_rules_feature,

@@ -55,11 +55,12 @@ static void refusal_socket(const struct policy *p, const struct call *c,
             ret->hint = "--net-allow udp://HOST:PORT";
         else if (type == SOCK_DGRAM && (protocol == IPPROTO_ICMP || protocol == IPPROTO_ICMPV6))
             ret->hint = "--net-allow icmp://HOST";
-    } else if (family == AF_UNIX && type != SOCK_DGRAM && type != SOCK_RAW && !p->fs_write.n) {
+    } else if (family == AF_UNIX && !p->fs_write.n) {
         ret->rule = "the policy has no write grant";
         ret->hint = "-w DIRECTORY-OF-THE-SOCKET";
     } else if (family == AF_UNIX) {
-        ret->rule = "destinations of such sockets cannot be checked here";
+        ret->rule =
+            "no directory or socket is granted for writing, or nobody can look at sockets here";
     } else {
         ret->rule = "address family not allowed";
     }

@@ -135,6 +135,9 @@ struct watch *request_watch(const struct request *r); /* NULL: too many at a tim
 /* Says why a call was refused (--explain). `rule` and `hint` are static or NULL; subject is bytes. */
 void request_explain(const struct request *r, const char *subject, int err, const char *rule,
                      const char *hint);
+/* The same for what is refused outside of a call: who asked is not known. Any thread. */
+void supervisor_explain(struct supervisor *s, const char *operation, const char *subject,
+                        const char *rule, const char *hint);
 
 /* The process that every member descends from, no member itself; valid once the command exists. */
 pid_t supervisor_anchor(const struct supervisor *s);

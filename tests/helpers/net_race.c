@@ -5,7 +5,9 @@
  *   net_race path SECONDS INSIDE OUTSIDE    the address flips between two sockets
  *   net_race fd SECONDS OUTSIDE PORT        descriptor and address flip between UNIX and TCP
  *   net_race block SECONDS PORT             O_NONBLOCK flips while a connection cannot complete
- * Prints "reached N refused M" and exits 0; exits 9 when the wrong server answered.
+ *   net_race dgram SECONDS INSIDE OUTSIDE   the address and the header of datagrams flip, in every call
+ *   net_race link SECONDS INSIDE OUTSIDE LINK   the same calls to a link that flips between both
+ * Whoever receives datagrams has to look himself. Prints "reached N refused M" and exits 0; exits 9 when the wrong server answered.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -79,6 +81,35 @@ static void *flip_block(void *arg)
     return NULL;
 }
 
+static struct msghdr header;
+
+static void *flip_header(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&stop)) {
+        *(void *volatile *)&header.msg_name = &a;
+        *(void *volatile *)&header.msg_name = &b;
+        *(void *volatile *)&header.msg_name = &shared;
+    }
+    return NULL;
+}
+
+static const char *link_name;
+
+static void *flip_link(void *arg)
+{
+    char other[200];
+
+    (void)arg;
+    snprintf(other, sizeof(other), "%s.new", link_name);
+    while (!atomic_load(&stop)) {
+        if (symlink(a.un.sun_path, other) || rename(other, link_name) ||
+            symlink(b.un.sun_path, other) || rename(other, link_name))
+            unlink(other);
+    }
+    return NULL;
+}
+
 static void look_at(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -144,11 +175,45 @@ static void run_block(time_t end)
     }
 }
 
+static void count(bool sent)
+{
+    if (sent)
+        reached++;
+    else
+        refused++;
+}
+
+static void run_dgram(time_t end)
+{
+    struct iovec iov = {(char[]){"x"}, 1};
+    struct mmsghdr many[2] = {{{.msg_iov = &iov, .msg_iovlen = 1}, 0},
+                              {{.msg_iov = &iov, .msg_iovlen = 1}, 0}};
+
+    header.msg_name = &shared;
+    header.msg_namelen = sizeof(shared.un);
+    header.msg_iov = &iov;
+    header.msg_iovlen = 1;
+    while (time(NULL) < end) {
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0);
+
+        count(sendto(fd, "x", 1, 0, &shared.sa, sizeof(shared.un)) == 1);
+        count(sendmsg(fd, &header, 0) == 1);
+        for (int i = 0; i < 2; i++) {
+            many[i].msg_hdr.msg_name = &shared;
+            many[i].msg_hdr.msg_namelen = sizeof(shared.un);
+        }
+        count(sendmmsg(fd, many, 2, 0) > 0);
+        if (connect(fd, &shared.sa, sizeof(shared.un)) == 0)
+            count(send(fd, "x", 1, 0) == 1 && write(fd, "x", 1) == 1);
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    void *(*flip[2])(void *) = {flip_address, NULL};
+    void *(*flip[3])(void *) = {flip_address, NULL, NULL};
     void (*run)(time_t) = run_path;
-    pthread_t t[2];
+    pthread_t t[3];
     int n = 1;
 
     if (argc == 5 && !strcmp(argv[1], "path")) {
@@ -164,10 +229,23 @@ int main(int argc, char **argv)
         b = a;
         flip[0] = flip_block;
         run = run_block;
+    } else if (argc == 5 && !strcmp(argv[1], "dgram")) {
+        set_unix(&a.un, argv[3]);
+        set_unix(&b.un, argv[4]);
+        flip[n++] = flip_header;
+        run = run_dgram;
+    } else if (argc == 6 && !strcmp(argv[1], "link")) {
+        link_name = argv[5];
+        set_unix(&a.un, argv[3]);
+        set_unix(&b.un, argv[4]);
+        set_unix(&shared.un, link_name);
+        flip[0] = flip_link;
+        run = run_dgram;
     } else {
         return 2;
     }
-    shared = a;
+    if (!link_name)
+        shared = a;
     unix_fd = socket(AF_UNIX, SOCK_STREAM, 0);
     tcp_fd = socket(AF_INET, SOCK_STREAM, 0);
     for (int i = 0; i < n; i++)

@@ -28,7 +28,7 @@ def lib():
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
     names = ('fs_read', 'fs_write', 'fs_deny', 'chroot', 'cwd', 'net_allow', 'net_allow_bind',
-             'net_deny', 'net_deny_bind', 'extra_deny_syscalls', 'time_start')
+             'net_deny', 'net_deny_bind', 'dns_refresh', 'extra_deny_syscalls', 'time_start')
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
@@ -133,7 +133,7 @@ for bad in (lambda: socket.create_connection(('127.0.0.2', int(sys.argv[1]))),
     with socket.create_server(('127.0.0.1', 0)) as taken:
         port = str(taken.getsockname()[1])
         made, number, words = build(lib, ('net_allow', f'localhost:{port}'), ('net_deny', '127.0.0.2'),
-                                    ('net_deny_bind', '81'), ('port_remap', True))
+                                    ('net_deny_bind', '81'), ('port_remap', True), ('dns_refresh', '0.1'))
         assert made, (number, words)
         result = lib.sandlock_run(made, None, *argv('/usr/bin/python3', '-c', code, port))
         assert finished(lib, result) == (EXITED, 0, 0, b'111\n13\n')
@@ -267,7 +267,8 @@ def test_many_at_once_from_threads(lib, policy):
 def test_errors_name_the_field(lib):
     for setter, field in ((('net_allow', 'example.com:80x'), 'net_allow'),
                           (('extra_deny_syscalls', 'opne'), 'extra_deny_syscalls'),
-                          (('net_allow_bind', '99999'), 'net_allow_bind')):
+                          (('net_allow_bind', '99999'), 'net_allow_bind'),
+                          (('dns_refresh', '0'), 'dns_refresh')):
         policy, code, words = build(lib, setter)
         assert policy is None and code < 0 and words.startswith(field), words
 

@@ -480,11 +480,17 @@ def test_names_are_pinned_and_shown(near):
     t(lambda: tcp(P[0], 'localhost'))
     print(dns('localhost'), dns('other.example'))
     print('localhost' in open('/etc/hosts').read(), len(open('/etc/hosts').readlines()) < 6)
+    f = open('/etc/hosts')
+    print(len(f.read()) == os.stat('/etc/hosts').st_size == os.lstat('/etc/hosts').st_size
+          == os.fstat(f.fileno()).st_size, os.stat('/etc/hosts').st_ino == os.fstat(f.fileno()).st_ino)
     t(lambda: open('/etc/hosts', 'a'))
     '''.replace('\n    ', '\n')
     r = boxed(['--net-allow', f'localhost:{near.port}'], code, str(near.port))
     assert r.lines == ["['127.0.0.1'] unknown", 'near', "(0, '127.0.0.1') (3, None)", 'True True',
-                       'EACCES']
+                       'True True', 'EACCES']
+    r = boxed(['--net-allow', f'localhost:{near.port}', '--explain'], NAMES + "dns('other.example')")
+    assert 'sandlock: denied: host name other.example: no rule names it; allow with: ' \
+        '--net-allow other.example' in r.err
     # No UDP rule: nobody can be asked, and the name is in the file.
     code = NAMES + "print(resolve('localhost'))\nt(lambda: tcp(P[0], 'localhost'))"
     assert boxed(['--net-allow', f'tcp://localhost:{near.port}'], code, str(near.port)).lines == \
@@ -686,6 +692,52 @@ def test_port_remap_keeps_the_rules(near):
                  str(near.port)).lines == ['EACCES']
     assert boxed(['--port-remap', '--net-allow', f':{near.port}'], 't(lambda: tcp(P[0]))',
                  str(near.port)).lines == ['near']
+
+
+def test_a_mapping_ends_with_its_socket(near):
+    """And is about the address that was bound: what else has the real port is somebody else's."""
+    code = '''
+import select
+def mapped(s):
+    """The real port, as whoever started us reads it while we run."""
+    print('bound', flush=True)
+    return int(sys.stdin.readline())
+a = socket.socket(); a.bind(('127.0.0.1', P[0])); a.listen(5)
+real = mapped(a)
+t(lambda: tcp(P[0], '127.0.0.2'))
+b = socket.create_connection(('127.0.0.1', P[0]))
+c = a.accept()[0]
+print(c.getsockname()[1] == P[0])
+b.close(); c.recv(1); c.close(); a.close() # the client's side waits, not the real port
+print('closed', flush=True); sys.stdin.readline()
+t(lambda: tcp(P[0]))
+t(lambda: tcp(real))
+a = socket.socket(); a.bind(('127.0.0.1', P[0])); a.listen(5)
+print(a.getsockname()[1] == P[0])
+t(lambda: socket.create_connection(a.getsockname()) and None)
+'''
+    p = subprocess.Popen([str(x) for x in (
+        SANDLOCK, 'run', *SYSTEM, '--stats', '--port-remap', '--net-allow-bind', '*', '--net-allow',
+        f'127.0.0.0/8:{near.port}', '-t', 60 * SLOW, '--', PYTHON, '-u', '-c', PRELUDE + code, near.port)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with p:
+        assert p.stdout.readline() == 'bound\n'
+        seen, real = map(int, re.fullmatch(r'sandlock: port: tcp (\d+) -> (\d+)\n',
+                                           p.stderr.readline()).groups())
+        assert seen == near.port != real
+        other = Server('127.0.0.2', b'other', real)
+        p.stdin.write(f'{real}\n')
+        p.stdin.flush()
+        got = [p.stdout.readline() for _ in range(3)]
+        assert got == ['ECONNREFUSED\n', 'True\n', 'closed\n'] and other.accepted == 0
+        time.sleep(0.1)
+        thief = Server('127.0.0.1', b'thief', real)
+        out, err = p.communicate('\n', timeout=60 * SLOW)
+        # Nobody inside has the port: the name means what it means outside, and the rules hold.
+        assert out.splitlines() == ['near', REFUSED, 'True', 'ok'], err
+        assert thief.accepted == 0
+    other.close()
+    thief.close()
 
 
 # ---- ICMP ----

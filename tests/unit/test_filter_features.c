@@ -60,9 +60,15 @@ static void test_combine(void **state)
         {"sendto", NOTIFY, {3, 0, 0, 0, 0x100000000, 0}},
         {"sendto", NOTIFY, {77, 0, 0, 0, 0, 0}}, /* the other feature's, although `first` lets it */
         {"sendto", DENY(EOPNOTSUPP), {77, 0, 0, 0x20000000, 0x1000, 0}},
-        /* connect is mediated: UNIX stream sockets exist; nobody makes anything of datagrams */
+        /* connect is mediated: UNIX stream sockets exist; every send: datagrams as well */
         {"socket", ALLOW, {AF_UNIX, SOCK_STREAM}},
         {"socket", ALLOW, {AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC}},
+        {"socket", ALLOW, {AF_UNIX, SOCK_DGRAM}},
+        {"socketpair", ALLOW, {AF_UNIX, SOCK_DGRAM}},
+    };
+    /* One sending call that nobody reads, and there are none. */
+    static const struct check no_datagrams[] = {
+        {"socket", ALLOW, {AF_UNIX, SOCK_STREAM}},
         {"socket", DENY(EACCES), {AF_UNIX, SOCK_DGRAM}},
         {"socket", DENY(EACCES), {AF_UNIX, SOCK_RAW}},
         {"socketpair", DENY(EACCES), {AF_UNIX, SOCK_DGRAM}},
@@ -80,6 +86,17 @@ static void test_combine(void **state)
     CHECK(&f, list, 3, v);
     assert_true(filter_has_action(&f.plan, NOTIFY));
     CHECK(&f, with_refusal, 3, refused);
+    for (unsigned missing = 0; missing < 4; missing++) {
+        struct feature_call calls[ARRAY_SIZE(first_calls)];
+        struct feature part = {.name = "p", .calls = calls};
+        const struct feature *const partial[] = {&part};
+
+        for (unsigned i = 0; i < ARRAY_SIZE(first_calls); i++)
+            if (i != missing)
+                calls[part.ncalls++] = first_calls[i];
+        if (first_calls[missing].op != OP_CONNECT)
+            CHECK(&f, partial, 1, no_datagrams);
+    }
     fixture_fini(&f);
 }
 

@@ -15,7 +15,9 @@
 
 #include <cmocka.h>
 
+#include "net/keep.h"
 #include "net/net.h"
+#include "net/rules.h"
 #include "net/nl.h"
 
 /* ---- addresses ---- */
@@ -164,13 +166,22 @@ static void test_modes(void **state)
     assert_int_equal(net_unix_mode(&p, &new), NET_UNIX_NATIVE);
     p.fs_write = (struct fs_grants){&g, 1};
     assert_int_equal(net_unix_mode(&p, &old), NET_UNIX_OPEN);
-    assert_int_equal(net_unix_mode(&p, &docker), NET_UNIX_CLOSED);
+    assert_true(net_sends_feature.wanted(&p, &old));
+    assert_false(net_keep_unix_feature.wanted(&p, &old));
+    assert_int_equal(net_unix_mode(&p, &docker), NET_UNIX_OPEN);
+    assert_false(net_sends_feature.wanted(&p, &docker));
+    assert_true(net_keep_unix_feature.wanted(&p, &docker));
+    assert_true(net_keep_feature.wanted(&p, &docker));
     assert_int_equal(net_unix_mode(&p, &new), NET_UNIX_NATIVE);
     assert_true(net_unix_open_feature.wanted(&p, &old));
     assert_false(net_unix_closed_feature.wanted(&p, &old));
     assert_int_equal(strv_add(&p.fs_deny, "/tmp/x"), 0);
     assert_int_equal(net_unix_mode(&p, &new), NET_UNIX_OPEN);
     assert_true(net_unix_bind_feature.wanted(&p, &new));
+    g.path = (char *)"/dev/null"; /* holds no socket */
+    assert_int_equal(net_unix_mode(&p, &old), NET_UNIX_CLOSED);
+    assert_false(net_sends_feature.wanted(&p, &old));
+    g.path = (char *)"/tmp";
     p.no_supervisor = true;
     assert_int_equal(net_unix_mode(&p, &old), NET_UNIX_CLOSED);
     assert_false(net_listen_feature.wanted(&p, &old));
