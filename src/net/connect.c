@@ -14,6 +14,7 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/resolve.h"
+#include "fs/staged.h"
 #include "net/keep.h"
 #include "net/rules.h"
 #include "net/watch.h"
@@ -153,7 +154,9 @@ static struct verdict connect_path(struct request *r, struct connect_job **job, 
         return verdict_gone();
     if (fs_deny_covers(r, at.fd, at.parent_fd, at.name))
         return connect_refuse(r, path, "denied by --fs-deny", NULL);
-    rc = grants_of_object(open->grants, at.fd, at.parent_fd, at.name);
+    /* A socket that the layer has, somebody of the sandbox bound there. */
+    rc = staged_is_own(r, &at) ? GRANT_WRITE
+                               : grants_of_object(open->grants, at.fd, at.parent_fd, at.name);
     if (rc < 0 || !(rc & GRANT_WRITE)) {
         char where[PATH_MAX]; /* a grant on the path as given would be one on a link */
         bool known = fd_location(at.fd, where, sizeof(where)) > 0;
