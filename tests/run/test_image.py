@@ -435,7 +435,7 @@ def test_changes_of_an_image_end_with_the_run(layout, tmp_path):
     assert tree_state(cached) == before
     for flag in ('--on-exit', '--on-error'):
         done = inside('--image', ref, '--workdir', '/', flag, 'commit', '--', 'sh', '-c', script)
-        assert done.returncode == 2 and flag in done.stderr and len(done.stderr.splitlines()) == 1
+        assert done.returncode == 125 and flag in done.stderr and len(done.stderr.splitlines()) == 1
     (tmp_path / 'out').mkdir()
     done = inside('--image', ref, '--fs-mount', f'/out:{tmp_path}/out', '--workdir', '/out', '--', 'sh', '-c',
                   'echo x > /out/x')
