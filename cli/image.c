@@ -193,8 +193,10 @@ int cli_image_apply(const struct cli_image *i, struct policy *p, struct error *e
     if (p->fs_write.n)
         return error_set(err, ERROR_POLICY, -EINVAL, "--fs-write",
                          "an image is shared between runs and never written to (accepted: "
-                         "--fs-mount PLACE:DIR for what shall be writable)");
+                         "--fs-mount PLACE:DIR for what shall be writable, --workdir / for changes "
+                         "that end with the run)");
     r = policy_set_chroot(p, "--image", i->root, err);
+    p->chroot_shared = true;
     if (r == 0 && !p->fs_read.n)
         r = policy_add_fs_read(p, "--image", "/", false, err);
     if (r == 0)

@@ -171,9 +171,6 @@ static int check_conflicts(const struct run_args *a, const struct option_parser 
     if (a->quiet && a->policy.explain && !a->explain_path)
         return error_set(err, ERROR_USAGE, -EINVAL, "--quiet",
                          "contradicts --explain without a file");
-    if (a->policy.workdir && a->image_ref)
-        return error_set(err, ERROR_POLICY, -EINVAL, "--image",
-                         "cannot be combined with --workdir yet");
     if (!a->policy.workdir && (a->diff || a->changes_json))
         return error_set(err, ERROR_POLICY, -EINVAL, a->diff ? "--diff" : "--changes-json",
                          "needs --workdir DIR");

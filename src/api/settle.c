@@ -35,8 +35,10 @@ static enum stage_action settle_action(const struct sandbox *s, const struct run
         return STAGE_ABORT;
     if (!run)
         return p->on_exit == STAGE_KEEP || p->on_error == STAGE_KEEP ? STAGE_KEEP : STAGE_ABORT;
+    if (run->reason == REASON_EXITED && run->code == 0 && !p->on_exit)
+        return s->plan.root->layer_shared ? STAGE_ABORT : STAGE_COMMIT;
     if (run->reason == REASON_EXITED && run->code == 0)
-        return p->on_exit ? p->on_exit : STAGE_COMMIT;
+        return p->on_exit;
     return p->on_error ? p->on_error : STAGE_ABORT;
 }
 

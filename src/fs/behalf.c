@@ -104,7 +104,7 @@ static int behalf_judge_entry(const struct request *r, const struct resolved *o,
             return e;
         /* ".", ".." and "/" can be neither: the kernel says so. */
         if (d && S_ISDIR(o->id.mode) && !o->dots[0] &&
-            (moves ? deny_is_above(d, o->fd) : deny_keeps(d, &o->id)))
+            (moves ? deny_is_above(d, o->fd) : deny_keeps(d, o->fd, &o->id)))
             return behalf_denied(r, path);
     }
     return behalf_judge_name(r, o, path);

@@ -381,8 +381,8 @@ struct verdict behalf_watch(struct request *r)
     }
     e = target_judge(r, AT_FDCWD, call_addr(&r->call, 1), mask & IN_DONT_FOLLOW ? 0 : WALK_FOLLOW,
                      JUDGE_LOOK, &t);
-    if (e == 0 && staged_holds(r, t.at.fd))
-        e = -EOPNOTSUPP; /* a watch on one side would not see what happens on the other */
+    if (e == 0)
+        e = staged_watch(r, &t.at);
     if (e < 0)
         return verdict_errno(e);
     fd_path(t.at.fd, path);

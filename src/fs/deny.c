@@ -94,6 +94,7 @@ static int deny_start(struct supervisor *s, void **ret_state, struct error *err)
     strv_fini(&paths);
     if (e < 0)
         return e;
+    deny_set_layer(d, root ? root->layer : NULL);
     *ret_state = d;
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "fs/cow/layer.h"
 #include "fs/deny_set.h"
 #include "fs/place.h"
 
@@ -128,6 +129,28 @@ static bool deny_beneath(const char *path, const char *place)
            (path[n] == '\0' || path[n] == '/' || strcmp(path + n, " (deleted)") == 0);
 }
 
+/* ---- in the layer of --workdir ---- */
+
+void deny_set_layer(struct deny *d, struct cow_layer *layer)
+{
+    d->layer = layer;
+}
+
+/* Where an object is: in the view, if the layer has it. What has no name there is where the kernel says:
+ * a file of the layer's own without a name is in no place that could be denied. */
+static ssize_t deny_location(const struct deny *d, int fd, char *buf, size_t size)
+{
+    ssize_t n = d->layer ? cow_place(d->layer, fd, buf, size) : -EXDEV;
+
+    return n == -EXDEV || n == -ENOENT || n == -ESTALE ? fd_location(fd, buf, size) : n;
+}
+
+/* An object of the layer's own: what is denied is never staged, so it can only be in a denied place. */
+static bool deny_is_staged(const struct deny *d, int fd, const struct sys_ident *id)
+{
+    return d->layer && cow_stores(d->layer, fd, id);
+}
+
 static int deny_place(struct deny *d, const char *path)
 {
     int hit = 0;
@@ -143,7 +166,7 @@ static int deny_place(struct deny *d, const char *path)
 int deny_is_above(struct deny *d, int dir_fd)
 {
     char path[PATH_MAX];
-    ssize_t n = fd_location(dir_fd, path, sizeof(path));
+    ssize_t n = deny_location(d, dir_fd, path, sizeof(path));
     int hit = 0;
 
     if (n < 0)
@@ -159,10 +182,16 @@ int deny_is_above(struct deny *d, int dir_fd)
     return hit;
 }
 
-int deny_keeps(struct deny *d, const struct sys_ident *dir)
+int deny_keeps(struct deny *d, int dir_fd, const struct sys_ident *dir)
 {
+    _cleanup_cow_pos_ struct cow_pos p = COW_POS_INIT;
+    struct sys_ident lower;
     int hit = 0;
 
+    /* Entries know lower's directories. */
+    if (d->layer && cow_pos_of_fd(d->layer, dir_fd, &p) == 0 && p.lower_fd >= 0 &&
+        sys_identify(p.lower_fd, &lower) == 0)
+        dir = &lower;
     pthread_rwlock_rdlock(&d->lock);
     for (size_t i = 0; !hit && i < d->n; i++)
         hit = d->v[i].dir_fd >= 0 && sys_ident_same(&d->v[i].dir, dir);
@@ -277,13 +306,13 @@ int deny_object(struct deny *d, int fd, const struct sys_ident *id, int parent_f
     if (deny_is_identity(d, id))
         return 1;
     /* Also when it lies deeper than a path can say. */
-    if (fd_location(fd, path, sizeof(path)) < 0)
+    if (deny_location(d, fd, path, sizeof(path)) < 0)
         return 1;
     if (path[0] != '/')
         return 0; /* a pipe, a socket, an anonymous inode: no path leads to it */
     if (deny_place(d, path))
         return 1;
-    if (deny_same_mount(d, id->mnt))
+    if (deny_is_staged(d, fd, id) || deny_same_mount(d, id->mnt))
         return 0;
     if (parent_fd < 0 || !name || !*name) {
         found_fd = place_parent(fd, id);
@@ -304,7 +333,7 @@ int deny_name(struct deny *d, int parent_fd, const char *name)
 {
     char path[PATH_MAX + NAME_MAX + 2];
     struct sys_ident id;
-    ssize_t n = fd_location(parent_fd, path, PATH_MAX);
+    ssize_t n = deny_location(d, parent_fd, path, PATH_MAX);
 
     if (n < 0 || sys_identify(parent_fd, &id) < 0 || deny_is_identity(d, &id))
         return 1;
@@ -313,7 +342,7 @@ int deny_name(struct deny *d, int parent_fd, const char *name)
     snprintf(path + n, sizeof(path) - (size_t)n, "%s%s", n == 1 ? "" : "/", name);
     if (deny_place(d, path))
         return 1;
-    if (deny_same_mount(d, id.mnt))
+    if (deny_is_staged(d, parent_fd, &id) || deny_same_mount(d, id.mnt))
         return 0;
     return deny_ascend(d, parent_fd, name, &id);
 }

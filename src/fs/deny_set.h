@@ -41,6 +41,7 @@ struct deny {
     _Atomic unsigned moves; /* odd while a directory is being renamed */
     struct deny_mount mounts[DENY_MOUNTS];
     unsigned next_mount;
+    struct cow_layer *layer; /* of --workdir, or NULL */
     size_t n;
     struct deny_entry v[];
 };

@@ -116,16 +116,6 @@ static int resolve_self(const struct request *r, int dirfd, unsigned flags, stru
     return 0;
 }
 
-/* Can a path without links on its way not meet the work directory? */
-static bool passes_beside(const struct root *root, const char *path)
-{
-    size_t n = strlen(root->workdir);
-
-    if (*path != '/' || strstr(path, "//") || strstr(path, "/."))
-        return false;
-    return strncmp(path, root->workdir, n) != 0 || (path[n] != '/' && path[n] != '\0');
-}
-
 /* The kernel's walk. False when its answer may be about the supervisor instead of the task, or about
  * what a mount of ours hides: then nothing was decided. In a tree of our own it never leaves the root,
  * or the directory it starts from: what lies above is walked by hand. Ordinary links of procfs ("self") are evaluated for us, and every path that
@@ -140,7 +130,7 @@ static bool resolve_fast(const struct root *root, int base_fd, const char *path,
         return false;
     /* Nor about what a layer changes. */
     if (root && root->layer && !cow_is_clean(root->layer)) {
-        if (!passes_beside(root, path))
+        if (!root_passes_beside(root, path))
             return false;
         resolve |= RESOLVE_NO_SYMLINKS;
     }

@@ -28,6 +28,24 @@ bool staged_holds(const struct request *r, int fd)
     return l && fd >= 0 && cow_holds(l, fd);
 }
 
+bool staged_is_own(const struct request *r, const struct resolved *o)
+{
+    struct cow_layer *l = staged_layer(r);
+
+    return l && o->fd >= 0 && cow_stores(l, o->fd, &o->id);
+}
+
+/* What lower has a side of is changed in places that no watch covers: the files of a merged directory are
+ * objects elsewhere, and what goes is a record. */
+int staged_watch(const struct request *r, const struct resolved *o)
+{
+    struct cow_layer *l = staged_layer(r);
+
+    if (!l || !cow_holds(l, o->fd) || cow_is_whole(l, o->fd, &o->id))
+        return 0;
+    return -EOPNOTSUPP;
+}
+
 int staged_name(const struct request *r, const struct resolved *o, struct cow_pos *ret)
 {
     struct cow_layer *l = staged_layer(r);
@@ -37,6 +55,10 @@ int staged_name(const struct request *r, const struct resolved *o, struct cow_po
     if (!l || o->parent_fd < 0 || !o->name[0])
         return 0;
     e = cow_pos_of_fd(l, o->parent_fd, ret);
+    if (e == 0 && ret->foreign) {
+        cow_pos_fini(ret);
+        return 0; /* another file system: what the grants say */
+    }
     return e == 0 ? 1 : e == -EXDEV ? 0 : e;
 }
 

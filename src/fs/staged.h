@@ -15,8 +15,12 @@
 struct cow_layer *staged_layer(const struct request *r);
 /* Is the object of the merged view? */
 bool staged_holds(const struct request *r, int fd);
+/* Is it one that only the layer has: made, or changed, by the command? */
+bool staged_is_own(const struct request *r, const struct resolved *o);
 /* Is the name? 1, with the position of its directory; 0, or -errno. */
 int staged_name(const struct request *r, const struct resolved *o, struct cow_pos *ret);
+/* May it be watched (CW-23)? 0, or -EOPNOTSUPP: changes would happen elsewhere. */
+int staged_watch(const struct request *r, const struct resolved *o);
 /* Opens an object of the view as behalf_reopen() does others. -ENODATA: it is another. */
 int staged_reopen(const struct request *r, int fd, const struct sys_ident *id, uint64_t flags,
                   mode_t mode);

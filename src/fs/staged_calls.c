@@ -16,10 +16,14 @@
 #include "fs/fs.h"
 #include "fs/listing.h"
 #include "fs/staged.h"
+#include "fs/view.h"
 #include "plan/kernel.h"
+#include "plan/plan.h"
+#include "plan/root.h"
 #include "policy/policy.h"
 
 #define SNAPSHOTS 64u
+#define SNAPSHOT_MOUNTS 8192u    /* bytes of the mount points in one directory */
 #define SNAPSHOT_MAX (64u << 20) /* bytes of one listing */
 #define INDEX_BITS 23            /* entries of one directory */
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
@@ -77,8 +81,25 @@ static int compare_names(const void *a, const void *b, void *records)
                   data + *(const uint32_t *)b + LISTING_NAME_OFFSET);
 }
 
-static int snapshot_fill(struct cow_layer *l, struct cow_pos *p, bool sorted, struct snapshot *s)
+/* Mount points whose names the directory does not have (CR-12); places in the listing are ours. */
+static int snapshot_mounts(const struct request *r, const struct cow_pos *p, struct snapshot *s)
 {
+    uint8_t more[SNAPSHOT_MOUNTS];
+    struct sys_ident id;
+    int e;
+
+    if (p->lower_fd < 0 || !supervisor_plan(r->sup)->root->n)
+        return 0;
+    e = sys_identify(p->lower_fd, &id);
+    if (e == 0)
+        buf_add(&s->records, more, view_list(r, &id, 0, more, 0, sizeof(more)));
+    return e < 0 ? e : buf_error(&s->records);
+}
+
+static int snapshot_fill(const struct request *r, struct cow_pos *p, bool sorted,
+                         struct snapshot *s)
+{
+    struct cow_layer *l = staged_layer(r);
     char *chunk = malloc(LISTING_MAX);
     struct cow_list *list = NULL;
     uint64_t offset = 0;
@@ -92,6 +113,8 @@ static int snapshot_fill(struct cow_layer *l, struct cow_pos *p, bool sorted, st
     cow_list_free(list);
     free(chunk);
     e = n < 0 ? (int)n : e;
+    if (e == 0)
+        e = snapshot_mounts(r, p, s);
     if (e == 0)
         e = snapshot_index(s);
     if (e == 0 && sorted)
@@ -130,7 +153,7 @@ static int snapshot_get(const struct request *r, struct staged *g, struct cow_po
 
     if (!s) {
         s = snapshot_place(g);
-        e = snapshot_fill(staged_layer(r), p, supervisor_policy(r->sup)->deterministic_dirs, s);
+        e = snapshot_fill(r, p, supervisor_policy(r->sup)->deterministic_dirs, s);
         if (e < 0) {
             snapshot_fini(s);
             return e;
@@ -201,7 +224,7 @@ static struct verdict staged_list_others(const struct request *r)
 {
     const struct policy *p = supervisor_policy(r->sup);
 
-    if (p->deterministic_dirs || fs_grants_proc(p))
+    if (p->deterministic_dirs || fs_grants_proc(p) || p->fs_mount.n > 0)
         return verdict_pass();
     return verdict_continue("the names in a directory that the caller has open: of another one, "
                             "exchanged meanwhile, it sees what lies on disk, and opens none of it "
@@ -226,7 +249,7 @@ static struct verdict staged_getdents(struct request *r)
         e = -ENOTDIR;
     if (e == 0) {
         e = cow_pos_of_fd(staged_layer(r), fd, &p);
-        if (e == -EXDEV)
+        if (e == -EXDEV || (e == 0 && p.foreign))
             return staged_list_others(r);
     }
     return e < 0 ? verdict_errno(e) : verdict_result(staged_list(r, fd, &p, &id));

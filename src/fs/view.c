@@ -60,6 +60,14 @@ static int view_parent(const struct resolved *o)
     return view_has_place(o) ? -ESTALE : -ENOENT;
 }
 
+/* Of the layer: the two sides of a name have no mounts of their own. */
+static bool view_is_staged(const struct root *root, const struct resolved *o)
+{
+    int fd = o->fd >= 0 ? o->fd : o->parent_fd;
+
+    return root->layer && fd >= 0 && cow_holds(root->layer, fd);
+}
+
 /* The mount of an object. 0, -ENOENT when it lies outside the tree or has no place, or -errno: it could
  * not be found out. */
 static int view_mount(const struct root *root, const struct resolved *o,
@@ -73,6 +81,12 @@ static int view_mount(const struct root *root, const struct resolved *o,
         *ret = root_mount_top(root, &o->id);
         if (*ret)
             return 0;
+    }
+    if (view_is_staged(root, o)) {
+        *ret = root->layer_mount;
+        return 0;
+    }
+    if (o->fd >= 0) {
         if (S_ISDIR(o->id.mode))
             dir_fd = o->fd;
         else if (dir_fd < 0)
@@ -100,8 +114,8 @@ bool view_is_read_only(const struct request *r, const struct resolved *o)
 
     int e;
 
-    if (!root || !root->any_read_only)
-        return false;
+    if (!root || !root->any_read_only || view_is_staged(root, o))
+        return false; /* a mount is not changed by what the layer stages */
     /* What lies outside or has no place is no mount's. What cannot be found out is not changed: the
      * command can make its own supervisor run out of descriptors, and a path longer than any. */
     e = view_mount(root, o, &m);
@@ -149,15 +163,30 @@ static int view_is_it(int dir_fd, const struct sys_ident *id, void *arg)
     return sys_ident_same(id, arg);
 }
 
+/* Mounts are known by lower's directories. */
+static int view_lower_ident(const struct root *root, int dir_fd, struct sys_ident *id)
+{
+    _cleanup_cow_pos_ struct cow_pos p = COW_POS_INIT;
+    int e = root->layer ? cow_pos_of_fd(root->layer, dir_fd, &p) : -EXDEV;
+
+    if (e == 0 && p.lower_fd >= 0)
+        e = sys_identify(p.lower_fd, id);
+    return e == -EXDEV ? 0 : e;
+}
+
 int view_movable(const struct request *r, const struct resolved *o)
 {
     const struct root *root = view_root(r);
     struct sys_ident id = o->id;
+    int e;
 
     if (o->mounted)
         return -EBUSY;
     if (!root || o->fd < 0 || !S_ISDIR(id.mode) || o->dots[0])
         return 0;
+    e = root->n ? view_lower_ident(root, o->fd, &id) : 0;
+    if (e < 0)
+        return e;
     for (size_t i = 0; i < root->n; i++) {
         if (place_ascend(root->v[i].parent_fd, view_is_it, &id) != 0)
             return -EBUSY;
@@ -198,12 +227,13 @@ static const char *view_below(int top_fd, const char *place)
 ssize_t view_name(const struct root *root, int fd, char *buf, size_t size)
 {
     char place[PATH_MAX];
-    ssize_t n = root->layer ? cow_place(root->layer, fd, buf, size) : -EXDEV;
+    ssize_t n = root->layer ? cow_place(root->layer, fd, place, sizeof(place)) : -EXDEV;
 
-    if (n != -EXDEV)
+    if (n == -EXDEV)
+        n = fd_location(fd, place, sizeof(place));
+    if (n < 0)
         return n == -ESTALE ? -ENOENT : n;
-    n = fd_location(fd, place, sizeof(place));
-    return n < 0 ? n : view_name_of(root, place, buf, size);
+    return view_name_of(root, place, buf, size);
 }
 
 ssize_t view_name_of(const struct root *root, const char *place, char *buf, size_t size)

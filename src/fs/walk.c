@@ -124,52 +124,6 @@ static bool walk_at_scope(const struct walk *w)
     return (w->flags & WALK_SCOPED) && w->staged && w->scope_ino == w->pos.ino;
 }
 
-/* O_PATH descriptor of a component. */
-static int walk_open_staged(struct walk *w, const char *name)
-{
-    struct cow_pos up = COW_POS_INIT;
-    int fd, e;
-
-    if (strcmp(name, ".") == 0)
-        return sys_open_path(w->cur_fd, ".", O_DIRECTORY);
-    if (strcmp(name, "..") != 0)
-        return cow_open_path(w->layer, &w->pos, name);
-    if (walk_at_scope(w))
-        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
-    e = cow_parent(w->layer, &w->pos, &up);
-    if (e == -EXDEV)
-        return sys_open_path(w->pos.lower_fd, "..", O_DIRECTORY);
-    if (e < 0)
-        return e;
-    fd = walk_dup(up.upper_fd >= 0 ? up.upper_fd : up.lower_fd);
-    cow_pos_fini(&up);
-    return fd;
-}
-
-/* From cur_fd into the directory that was opened as this component. */
-static int walk_enter(struct walk *w, const char *name, int *fd, const struct sys_ident *id)
-{
-    struct cow_pos next = COW_POS_INIT;
-    int e;
-
-    if (w->staged && (strcmp(name, ".") == 0 || (strcmp(name, "..") == 0 && walk_at_scope(w))))
-        return 0;
-    if (w->staged && strcmp(name, "..") == 0)
-        e = cow_parent(w->layer, &w->pos, &next);
-    else if (w->staged)
-        e = cow_enter(w->layer, &w->pos, name, &next);
-    else
-        e = w->layer && cow_is_top(w->layer, id) ? cow_root(w->layer, &next) : -EXDEV;
-    if (e == 0)
-        return walk_take_pos(w, &next);
-    if (e != -EXDEV)
-        return e;
-    util_close(w->cur_fd);
-    w->cur_fd = steal_fd(fd);
-    walk_leave_layer(w);
-    return 0;
-}
-
 /* The command's "/". */
 static int walk_top(const struct walk *w)
 {
@@ -192,24 +146,24 @@ static int walk_is_top(int dir_fd, const struct sys_ident *id, void *arg)
 
 /* ".." in a tree of our own: the root's is the root, a mount's is the directory it is mounted in. A
  * directory that others moved out of the tree has the root above it. */
-static int walk_up(const struct walk *w)
+static int walk_up(const struct walk *w, int dir_fd)
 {
     const struct root_mount *m;
     struct sys_ident id;
-    int fd, e = sys_identify_at(w->cur_fd, ".", &id); /* needs the right to search, as ".." does */
+    int fd, e = sys_identify_at(dir_fd, ".", &id); /* needs the right to search, as ".." does */
 
     if (e < 0)
         return e;
     if ((w->flags & WALK_SCOPED) && sys_ident_same(&w->scope, &id))
-        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
+        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(dir_fd);
     if (!w->root)
-        return sys_open_path(w->cur_fd, "..", O_DIRECTORY);
+        return sys_open_path(dir_fd, "..", O_DIRECTORY);
     if (sys_ident_same(&w->root->id, &id))
-        return walk_dup(w->cur_fd);
+        return walk_dup(dir_fd);
     m = root_mount_top(w->root, &id);
     if (m)
         return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->parent_fd);
-    fd = sys_open_path(w->cur_fd, "..", O_DIRECTORY);
+    fd = sys_open_path(dir_fd, "..", O_DIRECTORY);
     if (fd < 0)
         return fd;
     e = place_ascend(fd, walk_is_top, (void *)(uintptr_t)w->root);
@@ -219,27 +173,87 @@ static int walk_up(const struct walk *w)
     return e < 0 ? e : walk_dup(w->root->fd);
 }
 
+/* O_PATH descriptor of a component. */
+static int walk_open_staged(struct walk *w, const char *name)
+{
+    struct cow_pos up = COW_POS_INIT;
+    int fd, e;
+
+    if (strcmp(name, ".") == 0)
+        return sys_open_path(w->cur_fd, ".", O_DIRECTORY);
+    if (strcmp(name, "..") != 0)
+        return cow_open_path(w->layer, &w->pos, name);
+    if (walk_at_scope(w))
+        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
+    e = cow_parent(w->layer, &w->pos, &up);
+    if (e == -EXDEV)
+        return walk_up(w, w->pos.lower_fd);
+    if (e < 0)
+        return e;
+    fd = walk_dup(up.upper_fd >= 0 ? up.upper_fd : up.lower_fd);
+    cow_pos_fini(&up);
+    return fd;
+}
+
+/* From cur_fd into the directory that was opened as this component. */
+static int walk_enter(struct walk *w, const char *name, bool mounted, int *fd,
+                      const struct sys_ident *id)
+{
+    bool up = strcmp(name, "..") == 0;
+    struct cow_pos next = COW_POS_INIT;
+    int e;
+
+    if (w->staged && (strcmp(name, ".") == 0 || (up && walk_at_scope(w))))
+        return 0;
+    if (w->staged && up)
+        e = cow_parent(w->layer, &w->pos, &next);
+    else if (w->staged && !mounted)
+        e = cow_enter(w->layer, &w->pos, name, &next);
+    else
+        e = w->layer && cow_is_top(w->layer, id) ? cow_root(w->layer, &next) : -EXDEV;
+    if (e == 0)
+        return walk_take_pos(w, &next);
+    if (e != -EXDEV)
+        return e;
+    util_close(w->cur_fd);
+    w->cur_fd = steal_fd(fd);
+    walk_leave_layer(w);
+    /* Out of a mount that lies in the view; or the view's top is the command's root. */
+    return up ? walk_find_layer(w) : 0;
+}
+
+/* The mount on this name where we are: 1, 0, or -errno. Mounts are known by lower's directories. */
+static int walk_find_mount(const struct walk *w, const char *name, const struct root_mount **ret)
+{
+    struct sys_ident id;
+    int e;
+
+    if (!w->root || !root_has_name(w->root, name))
+        return 0;
+    e = sys_identify_at(w->cur_fd, ".", &id); /* needs the right to search, as the name does */
+    if (e == 0 && w->staged)
+        e = w->pos.lower_fd < 0 ? -ENODATA : sys_identify(w->pos.lower_fd, &id);
+    if (e < 0)
+        return e == -ENODATA ? 0 : e;
+    *ret = root_mount_on(w->root, &id, name);
+    return *ret ? 1 : 0;
+}
+
 /* Opens the component in cur_fd; a link stays a link. */
 static int walk_open(struct walk *w, const char *name, bool *ret_mounted)
 {
     const struct root_mount *m;
-    struct sys_ident id;
-    int e;
+    int e = walk_find_mount(w, name, &m);
 
-    *ret_mounted = false;
+    *ret_mounted = e > 0;
+    if (e < 0)
+        return e;
+    if (e > 0)
+        return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->fd);
     if (w->staged)
         return walk_open_staged(w, name);
     if ((w->root || (w->flags & WALK_SCOPED)) && strcmp(name, "..") == 0)
-        return walk_up(w);
-    if (w->root && root_has_name(w->root, name)) {
-        e = sys_identify_at(w->cur_fd, ".", &id);
-        if (e < 0)
-            return e;
-        m = root_mount_on(w->root, &id, name);
-        *ret_mounted = m;
-        if (m)
-            return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->fd);
-    }
+        return walk_up(w, w->cur_fd);
     return sys_open_path(w->cur_fd, name, O_NOFOLLOW);
 }
 
@@ -445,7 +459,7 @@ static int walk_step(struct walk *w, struct resolved *ret)
     if (!S_ISDIR(id.mode))
         return -ENOTDIR;
     if (!followed)
-        return walk_enter(w, c.name, &fd, &id);
+        return walk_enter(w, c.name, mounted, &fd, &id);
     util_close(w->cur_fd);
     w->cur_fd = steal_fd(&fd);
     return walk_find_layer(w);

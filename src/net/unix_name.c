@@ -13,6 +13,7 @@
 #include "fs/fs.h"
 #include "fs/grants.h"
 #include "fs/resolve.h"
+#include "fs/staged.h"
 #include "net/net.h"
 #include "sys/uapi.h"
 
@@ -41,7 +42,9 @@ static int settle_path(const struct request *r, const struct net_open *open, con
         return -ESRCH;
     if (fs_deny_covers(r, at.fd, at.parent_fd, at.name))
         return name_refuse(r, path, "denied by --fs-deny", NULL);
-    rc = grants_of_object(open->grants, at.fd, at.parent_fd, at.name);
+    /* A socket that the layer has, somebody of the sandbox bound there. */
+    rc = staged_is_own(r, &at) ? GRANT_WRITE
+                               : grants_of_object(open->grants, at.fd, at.parent_fd, at.name);
     if (rc < 0 || !(rc & GRANT_WRITE)) {
         char where[PATH_MAX]; /* a grant on the path as given would be one on a link */
         bool known = fd_location(at.fd, where, sizeof(where)) > 0;

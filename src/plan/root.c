@@ -40,6 +40,9 @@ void root_free(struct root *r)
         mount_fini(&r->v[i]);
     free(r->v);
     free(r->workdir);
+    free(r->workdir_seen[0]);
+    free(r->workdir_seen[1]);
+    util_close(r->workdir_fd);
     util_close(r->fd);
     free(r);
 }
@@ -330,38 +333,6 @@ static int root_mount_all(struct root *r, const struct policy *p, struct error *
     return e;
 }
 
-static int root_workdir(struct root *r, const struct policy *p, struct error *err)
-{
-    _cleanup_close_ int fd = sys_open_path(AT_FDCWD, p->workdir, O_DIRECTORY);
-    char place[PATH_MAX];
-    struct sys_ident id;
-    int e = fd < 0 ? fd : sys_identify(fd, &id);
-
-    if (e == 0 && sys_ident_same(&id, &r->id))
-        return error_set(err, ERROR_POLICY, -EINVAL, "--workdir", "cannot be the root directory");
-    if (e == 0) {
-        ssize_t n = fd_location(fd, place, sizeof(place));
-
-        e = n < 0 ? (int)n : 0;
-    }
-    if (e == 0) {
-        r->workdir = strdup(place);
-        e = r->workdir ? 0 : -ENOMEM;
-    }
-    return e < 0 ? error_set(err, ERROR_POLICY, e, "--workdir", "%s: %s", p->workdir, error_text(e))
-                 : 0;
-}
-
-int root_stage(struct root *r, const struct policy *p, struct error *err)
-{
-    struct cow_config config = {.storage = p->fs_storage, .command = p->name};
-    _cleanup_close_ int fd = sys_open_path(AT_FDCWD, r->workdir, O_DIRECTORY | O_NOFOLLOW);
-
-    if (fd < 0)
-        return error_set(err, ERROR_POLICY, fd, "--workdir", "%s: %s", p->workdir, error_text(fd));
-    return cow_create(fd, &config, &r->layer, err);
-}
-
 int root_new(const struct policy *p, struct root **ret, struct error *err)
 {
     struct root *r;
@@ -374,6 +345,7 @@ int root_new(const struct policy *p, struct root **ret, struct error *err)
     if (!r)
         return error_set(err, ERROR_SETUP, -ENOMEM, "--chroot", "out of memory");
     r->plain = true;
+    r->workdir_fd = -1;
     r->fd = sys_open_path(AT_FDCWD, p->chroot ? p->chroot : "/", O_DIRECTORY);
     e = r->fd < 0 ? r->fd : sys_identify(r->fd, &r->id);
     if (e < 0)
@@ -393,123 +365,4 @@ int root_new(const struct policy *p, struct root **ret, struct error *err)
     }
     *ret = r;
     return 0;
-}
-
-/* ---- grants ---- */
-
-struct grant_walk {
-    const struct root *root;
-    int (*fn)(const struct root_grant *g, void *arg, struct error *err);
-    void *arg;
-};
-
-/* Does the first place lie in the second, or is it the same? */
-static bool place_in(const char *place, const char *dir)
-{
-    size_t n = strcmp(dir, "/") == 0 ? 0 : strlen(dir);
-
-    return strncmp(place, dir, n) == 0 && (place[n] == '/' || place[n] == '\0');
-}
-
-/* Nobody may write to lower, whoever grants it (CW-02): a grant of something in the work directory is
- * what the layer gives anyway, and from a larger one nothing can be taken. */
-static int grant_carve(const struct root *root, struct root_grant *g, struct error *err)
-{
-    char place[PATH_MAX];
-    ssize_t n = fd_location(g->fd, place, sizeof(place));
-
-    if (n < 0)
-        return (int)n;
-    if (place_in(place, root->workdir)) {
-        g->write = false;
-        return 0;
-    }
-    if (place_in(root->workdir, place) ||
-        (root->layer && place_in(cow_storage_path(root->layer), place)))
-        return error_set(err, ERROR_POLICY, -EINVAL, g->flag,
-                         "%s contains the work directory or the storage of its changes: name the "
-                         "directories beside them",
-                         g->path);
-    return 0;
-}
-
-static int each_of(const struct grant_walk *w, const struct fs_grants *list, bool write,
-                   const char *flag, struct error *err)
-{
-    for (size_t i = 0; i < list->n; i++) {
-        const struct fs_grant *from = &list->v[i];
-        struct root_grant g = {.write = write, .flag = flag, .path = from->path};
-        int e;
-
-        g.fd = root_open(w->root, from->path, 0);
-        if ((g.fd == -ENOENT || g.fd == -ENOTDIR) && from->optional)
-            continue;
-        if (g.fd < 0)
-            return error_set(err, ERROR_POLICY, g.fd, flag, "%s: %s", from->path, error_text(g.fd));
-        e = w->root && w->root->workdir && write ? grant_carve(w->root, &g, err) : 0;
-        if (e == 0)
-            e = w->fn(&g, w->arg, err);
-        util_close(g.fd);
-        if (e < 0)
-            return e;
-    }
-    return 0;
-}
-
-static bool grants_all(const struct policy *p)
-{
-    const struct fs_grants *lists[] = {&p->fs_read, &p->fs_write};
-
-    for (size_t k = 0; k < ARRAY_SIZE(lists); k++) {
-        for (size_t i = 0; i < lists[k]->n; i++) {
-            if (lists[k]->v[i].path[strspn(lists[k]->v[i].path, "/.")] == '\0')
-                return true;
-        }
-    }
-    return false;
-}
-
-/* A mount is its own grant: it was named for being used. The procfs that came by itself is covered by
- * a grant of the whole tree. */
-static int each_mount(const struct grant_walk *w, const struct policy *p, struct error *err)
-{
-    int e = 0;
-
-    for (size_t i = 0; e == 0 && i < w->root->n; i++) {
-        const struct root_mount *m = &w->root->v[i];
-        struct root_grant g = {.fd = m->fd, .flag = "--fs-mount", .path = m->place};
-
-        g.write = !m->read_only && !m->proc;
-        if (!m->proc || grants_all(p))
-            e = w->fn(&g, w->arg, err);
-    }
-    return e;
-}
-
-/* To read: what is written goes to the layer. */
-static int grant_workdir(const struct grant_walk *w, const struct policy *p, struct error *err)
-{
-    struct root_grant g = {.flag = "--workdir", .path = p->workdir};
-    int e;
-
-    g.fd = sys_open_path(AT_FDCWD, w->root->workdir, O_DIRECTORY | O_NOFOLLOW);
-    if (g.fd < 0)
-        return error_set(err, ERROR_POLICY, g.fd, g.flag, "%s: %s", g.path, error_text(g.fd));
-    e = w->fn(&g, w->arg, err);
-    util_close(g.fd);
-    return e;
-}
-
-int root_each_grant(const struct root *r, const struct policy *p,
-                    int (*fn)(const struct root_grant *g, void *arg, struct error *err), void *arg,
-                    struct error *err)
-{
-    struct grant_walk w = {.root = r, .fn = fn, .arg = arg};
-    int e = each_of(&w, &p->fs_read, false, "--fs-read", err);
-
-    if (e == 0)
-        e = each_of(&w, &p->fs_write, true, "--fs-write", err);
-    if (e == 0 && r && r->workdir)
-        e = grant_workdir(&w, p, err);
-    return e == 0 && r ? each_mount(&w, p, err) : e;
 }

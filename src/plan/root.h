@@ -34,12 +34,18 @@ struct root {
     bool any_read_only;
     size_t n, room;
     struct root_mount *v;
-    char *workdir;           /* --workdir, as the kernel spells it; or NULL */
+    char *workdir;           /* --workdir, as the kernel spells it on the host; or NULL */
+    int workdir_fd;          /* O_PATH */
+    char *workdir_seen[2];   /* its names in the tree; NULL: none */
     struct cow_layer *layer; /* what lies below it is looked up there: from root_stage() on */
+    const struct root_mount *layer_mount; /* on which the work directory lies; NULL: the root */
+    bool layer_shared;                    /* it is of an image's cache: never committed */
 };
 
 /* *ret is NULL when the policy shows the host's tree as it is. */
 int root_new(const struct policy *p, struct root **ret, struct error *err);
+/* Finds --workdir, a path inside, and refuses mounts that would be a second way to it. Of root_new(). */
+int root_workdir(struct root *r, const struct policy *p, struct error *err);
 /* Makes the layer of --workdir: where changes go. No layer, no run (CW-13). */
 int root_stage(struct root *r, const struct policy *p, struct error *err);
 /* A layer that is still there was never decided about: it is dropped. */
@@ -47,6 +53,9 @@ void root_free(struct root *r);
 
 /* O_PATH descriptor of a path of the policy, inside. Also for r == NULL. Or -errno. */
 int root_open(const struct root *r, const char *path, int flags);
+
+/* Can a path without links on its way not meet the work directory? Text only, for a shortcut. */
+bool root_passes_beside(const struct root *r, const char *path);
 
 /* The mount that covers this name in this directory, or NULL. */
 const struct root_mount *root_mount_on(const struct root *r, const struct sys_ident *dir,
@@ -65,6 +74,9 @@ struct root_grant {
     bool write;
     const char *flag, *path; /* as the user gave them */
 };
+/* Nobody may write to lower, whoever grants it (CW-02): a grant of something in the work directory is
+ * what the layer gives anyway, and from a larger one nothing can be taken. 0, or -errno with the reason. */
+int root_carve(const struct root *r, struct root_grant *g, struct error *err);
 int root_each_grant(const struct root *r, const struct policy *p,
                     int (*fn)(const struct root_grant *g, void *arg, struct error *err), void *arg,
                     struct error *err);

@@ -122,6 +122,7 @@ struct policy {
     struct fs_grants fs_write;
     struct strv fs_deny; /* absolute */
     char *chroot;        /* directory that is the command's root, absolute; or NULL */
+    bool chroot_shared;  /* it is of a cache that other sandboxes use: nothing is committed to it */
     struct fs_mounts fs_mount;
     char *workdir;    /* changes below it are staged; absolute, or NULL */
     char *fs_storage; /* where; absolute, or NULL: chosen */

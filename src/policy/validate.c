@@ -166,7 +166,6 @@ static int validate_paths(const struct policy *p, struct error *err)
 static int validate_workdir(const struct policy *p, struct error *err)
 {
     static const char alone[] = "needs --workdir DIR";
-    static const char together[] = "cannot be combined with --workdir yet";
 
     if (!p->workdir) {
         if (p->fs_storage)
@@ -177,12 +176,6 @@ static int validate_workdir(const struct policy *p, struct error *err)
             return refuse(err, "--on-error", alone);
         return p->dry_run ? refuse(err, "--dry-run", alone) : 0;
     }
-    if (p->chroot)
-        return refuse(err, "--chroot", together);
-    if (p->fs_mount.n)
-        return refuse(err, "--fs-mount", together);
-    if (p->fs_deny.n)
-        return refuse(err, "--fs-deny", together);
     if (p->dry_run && (p->on_exit == STAGE_COMMIT || p->on_exit == STAGE_KEEP))
         return refuse(err, "--on-exit", "contradicts --dry-run");
     if (p->dry_run && (p->on_error == STAGE_COMMIT || p->on_error == STAGE_KEEP))

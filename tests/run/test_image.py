@@ -12,7 +12,7 @@ import threading
 
 import pytest
 
-from common import BUILD, run
+from common import BUILD, run, sandlock, tree_state
 
 PROGRAM = BUILD / 'sandlock-image'
 ARCH = {'x86_64': 'amd64', 'aarch64': 'arm64'}.get(os.uname().machine, os.uname().machine)
@@ -412,6 +412,34 @@ def test_run_leaves_the_shared_image_alone(layout, tmp_path):
     root = next((tmp_path / 'xdg' / 'sandlock' / 'images').glob('*/srv/f'))
     root.write_text('changed\n')
     assert inside('--image', ref, '--', 'cat', '/srv/f').stdout == 'changed\n'
+
+
+@needs_busybox
+def test_changes_of_an_image_end_with_the_run(layout, tmp_path):
+    """--workdir / : everything can be changed, for this run; the cache is never written to, not even by recover."""
+    ref = busybox(layout, Env=['PATH=/bin'])
+    script = ('echo new >/srv/x; echo more >>/srv/f; busybox rm /etc/passwd; busybox mv /tmp /t2; cat /srv/f /srv/x;'
+              ' busybox cp /bin/busybox /srv/echo; /srv/echo ran; ls /; echo hi >/dev/null')
+    inside('--image', ref, '--', 'sh', '-c', ':')
+    cached = tmp_path / 'xdg' / 'sandlock' / 'images'
+    before = tree_state(cached)
+    for more in ([], ['--dry-run'], ['--on-exit', 'keep']):
+        done = inside('--image', ref, '--workdir', '/', '--fs-storage', tmp_path / 'store', *more, '--', 'sh', '-c', script)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[:4] == ['data', 'more', 'new', 'ran'] and 't2' in done.stdout.split()
+        assert tree_state(cached) == before
+    done = sandlock('recover', '--fs-storage', tmp_path / 'store')
+    (ident, what), = [line.split()[:2] for line in done.stdout.splitlines()]
+    done = sandlock('recover', '--fs-storage', tmp_path / 'store', '--commit', ident)
+    assert what == 'kept' and done.returncode == 125 and 'image' in done.stderr
+    assert tree_state(cached) == before
+    for flag in ('--on-exit', '--on-error'):
+        done = inside('--image', ref, '--workdir', '/', flag, 'commit', '--', 'sh', '-c', script)
+        assert done.returncode == 125 and flag in done.stderr and len(done.stderr.splitlines()) == 1
+    (tmp_path / 'out').mkdir()
+    done = inside('--image', ref, '--fs-mount', f'/out:{tmp_path}/out', '--workdir', '/out', '--', 'sh', '-c',
+                  'echo x > /out/x')
+    assert done.returncode == 0 and (tmp_path / 'out' / 'x').exists(), done.stderr
 
 
 @needs_busybox

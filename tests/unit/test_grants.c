@@ -326,7 +326,7 @@ static void test_denied_later(void **state)
     assert_int_equal(deny_name(d, fd, "sooner"), 0);
     assert_int_equal(deny_name(d, fd, "later"), 0);
     assert_int_equal(sys_identify(fd, &id), 0);
-    assert_int_equal(deny_keeps(d, &id), 1);
+    assert_int_equal(deny_keeps(d, fd, &id), 1);
     close(fd);
     assert_int_equal(mkdir("none/later", 0755), 0);
     file("none/later/file");

@@ -238,6 +238,13 @@ int cow_commit(struct cow_layer *const *layers, size_t n, struct cow_report *rep
     struct member *m = calloc(n ? n : 1, sizeof(*m));
     int e;
 
+    for (size_t i = 0; i < n; i++) {
+        if (cow_is_shared(layers[i])) {
+            free(m);
+            return error_set(err, ERROR_SETUP, -EPERM, layers[i]->lower_path,
+                             "is of an image, shared between runs: nothing is committed to it");
+        }
+    }
     if (!m)
         return error_set(err, ERROR_SETUP, -ENOMEM, "", "out of memory");
     for (size_t i = 0; i < n; i++) {

@@ -310,6 +310,7 @@ int cow_same_content(int a_fd, int b_fd);
 bool cow_node_unchanged(struct cow_layer *l, struct cow_node *n, const struct cow_attr *now);
 
 /* ---- layer.c ---- */
+bool cow_is_shared(const struct cow_layer *l);
 int cow_open_header(int storage_fd, const char *id, struct cow_layer **ret);
 
 /* ---- conflict.c ---- */

@@ -216,6 +216,26 @@ static int layer_lower(struct cow_layer *l, int lower_fd)
     return l->lower_path ? 0 : -ENOMEM;
 }
 
+#define LAYER_SHARED "shared" /* exists: never_commit */
+
+static int layer_mark_shared(struct cow_layer *l)
+{
+    int fd = openat(l->storage_fd, LAYER_SHARED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return -errno;
+    util_close(fd);
+    return 0;
+}
+
+/* What cannot be found out is taken for shared. */
+bool cow_is_shared(const struct cow_layer *l)
+{
+    struct cow_attr a;
+
+    return cow_attr_at(l->storage_fd, LAYER_SHARED, &a) != -ENOENT;
+}
+
 int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer **ret,
                struct error *err)
 {
@@ -240,6 +260,8 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
         e = -ENOMEM;
     if (e == 0)
         e = layer_make(l);
+    if (e == 0 && config->never_commit)
+        e = layer_mark_shared(l);
     if (e == 0)
         e = cow_log_header(l);
     if (e < 0) {

@@ -49,6 +49,7 @@ struct cow_config {
     uint64_t max_bytes;  /* 0: no quota; allocated blocks plus COW_NAME_COST a name */
     const char *command; /* for `recover` to show; may be NULL */
     int commit_wait_ms;  /* for another commit on the same work directory; 0: 30 s */
+    bool never_commit;   /* lower is shared: cow_commit() and recovery refuse this layer */
     bool
         keep_on_conflict; /* reserved for the caller: the layer itself always survives a conflict */
 };
@@ -129,6 +130,8 @@ bool cow_holds(struct cow_layer *l, int fd);
 /* Is it the work directory; is it where this layer, or all layers, are stored? */
 bool cow_is_top(const struct cow_layer *l, const struct sys_ident *id);
 bool cow_is_storage(struct cow_layer *l, const struct sys_ident *id);
+/* Is the object complete in the layer: new, or a file with its bytes? Whatever changes it, changes this. */
+bool cow_is_whole(struct cow_layer *l, int fd, const struct sys_ident *id);
 /* Does the object lie in the storage? */
 bool cow_stores(struct cow_layer *l, int fd, const struct sys_ident *id);
 /* The path of an open object as the command knows it: length; -EXDEV when the kernel's own spelling is

@@ -45,8 +45,9 @@ static int open_at(int dir_fd, const char *name, int flags)
     return fd < 0 ? -errno : fd;
 }
 
-/* A file of lower that is staged. */
-static int open_node(struct cow_layer *l, struct cow_node *n, int flags)
+/* A file of lower that is staged. own_fd: the staged object as it was found, or -1: opened through it, the
+ * file keeps the name that was used, which watches of its directory tell. */
+static int open_node(struct cow_layer *l, struct cow_node *n, int own_fd, int flags)
 {
     int e;
 
@@ -59,7 +60,9 @@ static int open_node(struct cow_layer *l, struct cow_node *n, int flags)
     } else if (n->light) {
         return cow_lower_open(l, n, flags & ~OPEN_MAKES);
     }
-    return open_done(l, cow_object_open(l, n, flags & ~OPEN_MAKES), flags);
+    flags &= ~OPEN_MAKES;
+    return open_done(l, own_fd >= 0 ? fd_reopen(own_fd, flags, 0) : cow_object_open(l, n, flags),
+                     flags);
 }
 
 static int open_lower(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags)
@@ -78,7 +81,7 @@ static int open_lower(struct cow_layer *l, struct cow_pos *dir, const char *name
     util_close(fd);
     if (e == 0)
         e = cow_stage_name(l, dir, name, &n);
-    return e < 0 ? (e == -EXDEV ? -EROFS : e) : open_node(l, n, flags);
+    return e < 0 ? (e == -EXDEV ? -EROFS : e) : open_node(l, n, -1, flags);
 }
 
 static int open_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags)
@@ -161,7 +164,7 @@ static int open_entry(struct cow_layer *l, struct cow_pos *dir, const char *name
         return -ENXIO;
     switch (en->where) {
     case COW_LOWER: return open_lower(l, dir, name, flags);
-    case COW_STAGED: return open_node(l, en->node, flags);
+    case COW_STAGED: return open_node(l, en->node, -1, flags);
     default: return open_done(l, open_at(dir->upper_fd, name, flags), flags);
     }
 }
@@ -202,11 +205,11 @@ int cow_open_fd(struct cow_layer *l, int fd, int flags)
         return e;
     flags &= ~OPEN_MAKES;
     if (S_ISREG(a.mode) && n)
-        return open_node(l, n, flags);
+        return open_node(l, n, n->upper_ino == a.ino && cow_fd_is_ours(l, fd) ? fd : -1, flags);
     if (!S_ISREG(a.mode) || !open_writes(flags) || cow_fd_is_ours(l, fd))
         return open_done(l, fd_reopen(fd, flags, 0), flags);
     e = sys_access_fd(fd, open_access(flags), AT_EACCESS);
     if (e == 0)
         e = cow_stage_fd(l, fd, &n);
-    return e < 0 ? e : open_node(l, n, flags);
+    return e < 0 ? e : open_node(l, n, -1, flags);
 }

@@ -45,6 +45,13 @@ bool cow_stores(struct cow_layer *l, int fd, const struct sys_ident *id)
            (strncmp(at, top, (size_t)n) == 0 && (at[n] == '/' || at[n] == '\0'));
 }
 
+bool cow_is_whole(struct cow_layer *l, int fd, const struct sys_ident *id)
+{
+    struct cow_node *n = cow_node_by_upper(l, id->dev, id->ino);
+
+    return cow_stores(l, fd, id) && !(n && (n->light || S_ISDIR(id->mode)));
+}
+
 bool cow_is_top(const struct cow_layer *l, const struct sys_ident *id)
 {
     return id->dev == l->lower.dev && id->ino == l->lower.ino;

@@ -193,7 +193,8 @@ int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret)
     if (n || cow_fd_is_ours(l, own_fd))
         return pos_of_upper(l, own_fd, ret);
     n = cow_node_by_lower(l, &a);
-    e = n ? 0 : cow_lower_name(l, own_fd, NULL, path);
+    /* A directory without a name is nowhere, whatever its old one says. */
+    e = n ? 0 : a.nlink == 0 ? -EXDEV : cow_lower_name(l, own_fd, NULL, path);
     if (e < 0) {
         util_close(own_fd);
         return e;
