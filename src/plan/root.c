@@ -354,7 +354,10 @@ static int root_workdir(struct root *r, const struct policy *p, struct error *er
 
 int root_stage(struct root *r, const struct policy *p, struct error *err)
 {
-    struct cow_config config = {.storage = p->fs_storage, .command = p->name};
+    struct cow_config config = {.storage = p->fs_storage,
+                                .command = p->name,
+                                .max_bytes = p->max_disk,
+                                .keep_orphan = !p->dry_run && p->on_error == STAGE_KEEP};
     _cleanup_close_ int fd = sys_open_path(AT_FDCWD, r->workdir, O_DIRECTORY | O_NOFOLLOW);
 
     if (fd < 0)

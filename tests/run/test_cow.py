@@ -333,7 +333,6 @@ def test_refusals(work, tmp_path):
                        (['--workdir', '/'], '--workdir'),
                        (['--workdir', work, '--image', 'oci:/none'], '--image'),
                        (['--workdir', work, '--fs-deny', work / 'file'], '--fs-deny'),
-                       (['--workdir', work, '--max-disk', '1M'], '--max-disk'),
                        (['--workdir', work, '--on-exit', 'keep', '--dry-run'], '--on-exit'),
                        (['--workdir', work, '--on-exit', 'maybe'], '--on-exit'),
                        (['--workdir', work, '--no-supervisor'], '--workdir')):
