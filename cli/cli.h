@@ -29,6 +29,10 @@ void cli_note(const char *fmt, ...) _printf_(1, 2);
 int cli_print(struct buf *b);
 int cli_print_version(void);
 
+/* A cow_progress (fs/cow/layer.h), and what takes its line away when the work ended otherwise. */
+void cli_progress(void *arg, const char *what, uint64_t done, uint64_t of);
+void cli_progress_end(void);
+
 struct option;
 enum cli_command { COMMAND_RUN = 0, COMMAND_CHECK, COMMAND_RECOVER, COMMAND_TOP };
 /* The help of a command, made from its option table; on stdout. */

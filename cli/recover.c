@@ -75,10 +75,11 @@ static int list_all(int storage_fd, struct error *err)
 static int recover_one(int storage_fd, const char *id, enum cow_recover_what what,
                        struct error *err)
 {
-    struct cow_report report = {0};
+    struct cow_report report = {.progress = cli_progress};
     _cleanup_buf_ struct buf told = {0};
     int r = cow_recover(storage_fd, id, what, &report, err);
 
+    cli_progress_end();
     buf_add(&told, report.conflicts.data, report.conflicts.len);
     buf_add(&told, report.notes.data, report.notes.len);
     if (told.len)

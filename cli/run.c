@@ -40,7 +40,9 @@ static int print_filter(const struct run_args *a)
 /* Written once, whatever the ending was. A limit that ended a process is named. */
 static void write_status(int fd, int code, int signal_number, const struct limits_report *limits)
 {
-    const char *limit = limits && limits->memory_kills ? ",\"limit\":\"memory\"" : "";
+    const char *limit = limits && limits->memory_kills   ? ",\"limit\":\"memory\""
+                        : limits && limits->disk_at_kill ? ",\"limit\":\"disk\""
+                                                         : "";
     char line[96];
     int n = signal_number > 0 ? snprintf(line, sizeof(line), "{\"exit_code\":%d,\"signal\":%d%s}\n",
                                          code, signal_number, limit)
@@ -83,6 +85,9 @@ static void report_limits(const struct policy *p, const struct limits_report *l)
         cli_note("processes: peak at most %u of %u, %llu refused; by %s", l->processes_peak,
                  p->max_processes, (unsigned long long)l->processes_refused,
                  limits_backend(LIMIT_PROCESSES, p));
+    if (p->max_disk)
+        cli_note("disk: peak %llu kB of %llu kB, %llu refused; by notification of what grows files",
+                 in_kib(l->disk_peak), in_kib(p->max_disk), (unsigned long long)l->disk_refused);
     if (p->max_cpu)
         cli_note("cpu: %u%% of one core, held for %llu ms; by %s", p->max_cpu,
                  (unsigned long long)(l->cpu_stopped_ns / 1000000), limits_backend(LIMIT_CPU, p));
@@ -93,6 +98,16 @@ static void report_memory_kill(const struct policy *p, const struct limits_repor
     cli_note("memory limit of %llu kB exceeded (%llu kB in use): killed process %d (%s)%s",
              in_kib(p->max_memory), in_kib(l->memory_at_kill), l->memory_victim, l->memory_name,
              l->memory_kills > 1 ? " and others" : "");
+}
+
+static void report_disk(const struct policy *p, const struct limits_report *l)
+{
+    if (l->disk_at_kill)
+        cli_note("disk limit of %llu kB exceeded (%llu kB staged): killed everything",
+                 in_kib(p->max_disk), in_kib(l->disk_at_kill));
+    else if (l->disk_refused)
+        cli_note("disk limit of %llu kB reached: %llu calls refused (no space)",
+                 in_kib(p->max_disk), (unsigned long long)l->disk_refused);
 }
 
 static void report_stats(struct run_stats *s)
@@ -148,6 +163,8 @@ static int report_end(const struct run_args *a, struct run_result *result)
     }
     if (!a->quiet && result->stats.limits.memory_kills)
         report_memory_kill(&a->policy, &result->stats.limits);
+    if (!a->quiet && a->policy.max_disk)
+        report_disk(&a->policy, &result->stats.limits);
     if (a->stats) {
         report_stats(&result->stats);
         report_limits(&a->policy, &result->stats.limits);
@@ -188,14 +205,17 @@ static void report_stage(const struct run_args *a, const struct stage_result *r)
 static int settle(struct sandbox *s, const struct run_args *a, const struct run_result *run,
                   struct error *err)
 {
-    const struct stage_wish wish = {
-        .list = a->policy.dry_run, .diff = a->diff, .json = a->changes_json};
+    const struct stage_wish wish = {.list = a->policy.dry_run,
+                                    .diff = a->diff,
+                                    .json = a->changes_json,
+                                    .progress = a->quiet ? NULL : cli_progress};
     struct stage_result result = {0};
     int r;
 
     if (!a->policy.workdir)
         return 0;
     r = sandbox_settle(s, run, &wish, &result, err);
+    cli_progress_end();
     if (r >= 0 || result.conflicts.len || result.kept)
         report_stage(a, &result);
     stage_result_fini(&result);
@@ -209,6 +229,7 @@ static int run_supervised(const struct run_args *a, struct run_result *ret, stru
         .argv = a->argv,
         .own_process = true,
         .explain_fd = -1,
+        .progress = a->quiet ? NULL : cli_progress,
     };
     struct sandbox *s = NULL;
     int r;

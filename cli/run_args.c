@@ -115,6 +115,7 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_workdir: return policy_set_workdir(p, flag, value, err);
     case RUN_OPTION_fs_storage: return policy_set_fs_storage(p, flag, value, err);
     case RUN_OPTION_on_exit: return policy_set_stage_action(&p->on_exit, flag, value, err);
+    case RUN_OPTION_max_disk: return policy_set_max_disk(p, flag, value, err);
     case RUN_OPTION_on_error: return policy_set_stage_action(&p->on_error, flag, value, err);
     case RUN_OPTION_net_allow: return policy_add_net_allow(p, flag, value, err);
     case RUN_OPTION_net_allow_bind: return policy_add_net_allow_bind(p, flag, value, err);

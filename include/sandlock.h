@@ -36,6 +36,25 @@ typedef enum sandlock_exit_reason {
     SANDLOCK_EXIT_REASON_TIMEOUT = 3,
 } sandlock_exit_reason;
 
+typedef enum sandlock_entry_kind {
+    SANDLOCK_ENTRY_KIND_FILE = 0,
+    SANDLOCK_ENTRY_KIND_DIR = 1,
+    SANDLOCK_ENTRY_KIND_SYMLINK = 2,
+    SANDLOCK_ENTRY_KIND_OTHER = 3,
+} sandlock_entry_kind;
+
+/* What was, or is, at a path. */
+typedef struct sandlock_entry_t {
+    sandlock_entry_kind kind;
+    uint32_t mode;      /* permission bits */
+    uint64_t size;      /* 0 for directories */
+    uint8_t has_digest; /* 0 in this version */
+    uint8_t digest[32];
+} sandlock_entry_t;
+
+#define SANDLOCK_CHANGE_BEFORE 0
+#define SANDLOCK_CHANGE_AFTER 1
+
 /* ---- policy ---- */
 
 /* NULL when out of memory. The default policy grants nothing. */
@@ -53,6 +72,15 @@ sandlock_builder_t *sandlock_sandbox_builder_fs_mount(sandlock_builder_t *b,
 sandlock_builder_t *sandlock_sandbox_builder_fs_mount_ro(sandlock_builder_t *b,
                                                          const char *virtual_path,
                                                          const char *host_path);
+/* Changes below the directory are staged, then committed or dropped as the actions say: after exit code 0,
+ * and after any other end. 0 commit (the first one's default), 1 abort (the second one's), 2 keep, 3 defer:
+ * the handle's owner decides. A dry run is abort for both, and the changes of the result. Where they are
+ * staged (default: beside the directory); how much they may take up. */
+sandlock_builder_t *sandlock_sandbox_builder_workdir(sandlock_builder_t *b, const char *path);
+sandlock_builder_t *sandlock_sandbox_builder_fs_storage(sandlock_builder_t *b, const char *path);
+sandlock_builder_t *sandlock_sandbox_builder_on_exit(sandlock_builder_t *b, uint8_t action);
+sandlock_builder_t *sandlock_sandbox_builder_on_error(sandlock_builder_t *b, uint8_t action);
+sandlock_builder_t *sandlock_sandbox_builder_max_disk(sandlock_builder_t *b, const char *size);
 /* Absolute working directory of the command. */
 sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
 /* What may be connected to: [tcp://|udp://|icmp://]HOST[:PORTS], with a name, an address, a network
@@ -148,6 +176,14 @@ int sandlock_handle_kill(sandlock_handle_t *h);
  * timeout (milliseconds, 0: none) the sandbox is killed when it expires. */
 sandlock_result_t *sandlock_handle_wait(sandlock_handle_t *h);
 sandlock_result_t *sandlock_handle_wait_timeout(sandlock_handle_t *h, uint64_t timeout_ms);
+/* With the action defer, after the wait: 1 while the changes wait for a decision, else 0; where they are
+ * stored, in a form of ours, or NULL; the decision: 0, or a negative errno: -ESTALE when others changed the
+ * same files, -ENOENT when nothing is pending. After a failed commit the changes lie there for `sandlock
+ * recover`. A handle freed without a decision leaves them there as well. */
+int sandlock_handle_pending(const sandlock_handle_t *h);
+char *sandlock_handle_upper_dir(const sandlock_handle_t *h);
+int sandlock_handle_commit(sandlock_handle_t *h);
+int sandlock_handle_abort(sandlock_handle_t *h);
 /* Kills what still runs. */
 void sandlock_handle_free(sandlock_handle_t *h);
 
@@ -167,6 +203,15 @@ char *sandlock_result_stdout(const sandlock_result_t *r);
 char *sandlock_result_stderr(const sandlock_result_t *r);
 const uint8_t *sandlock_result_stdout_bytes(const sandlock_result_t *r, uintptr_t *len);
 const uint8_t *sandlock_result_stderr_bytes(const sandlock_result_t *r, uintptr_t *len);
+/* What the run changed below its work directory, in the order of the bytes of the paths, whatever became of
+ * it. A path (relative, bytes) that was moved is two changes. What was there before or is there after
+ * (SANDLOCK_CHANGE_*): 0, or -1 when nothing is; the target when that is a symbolic link, else NULL. A commit
+ * that failed makes the exit code 125. */
+uintptr_t sandlock_result_changes_len(const sandlock_result_t *r);
+char *sandlock_result_change_path(const sandlock_result_t *r, uintptr_t i);
+int sandlock_result_change_entry(const sandlock_result_t *r, uintptr_t i, int side,
+                                 sandlock_entry_t *out);
+char *sandlock_result_change_target(const sandlock_result_t *r, uintptr_t i, int side);
 void sandlock_result_free(sandlock_result_t *r);
 void sandlock_string_free(char *s);
 

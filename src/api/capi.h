@@ -12,8 +12,18 @@ struct sandlock_builder_t {
     struct error err; /* the first one */
 };
 
+/* One path that a run changed: a rename is two of them. */
+struct outcome_changes {
+    struct outcome_change {
+        char *path;
+        struct cow_side side[2]; /* before, after; mode 0: nothing there */
+    } * v;
+    size_t n;
+};
+
 struct sandlock_result_t {
     struct run_result run;
+    struct outcome_changes changes;
     int code; /* as the CLI would exit, for commands that never ran */
 };
 
@@ -23,7 +33,13 @@ struct sandlock_handle_t {
     struct strv argv; /* copies: the caller's may go when the call that made the handle returns */
     char *name;
     struct run_result run;
+    struct stage_result stage; /* what the run changed */
     bool started, waited;
     int start_error; /* exit code 126 or 127 when exec failed */
     struct error err;
 };
+
+/* Once, after the wait: commits, drops, keeps or defers. A failure becomes the run's result, too. */
+int outcome_settle(struct sandlock_handle_t *h);
+int outcome_changes(const struct cow_changes *from, struct outcome_changes *ret);
+void outcome_changes_fini(struct outcome_changes *c);

@@ -29,6 +29,7 @@ static void handle_free(struct sandlock_handle_t *h)
     if (!h)
         return;
     sandbox_free(h->sandbox);
+    stage_result_fini(&h->stage);
     run_result_fini(&h->run);
     strv_fini(&h->argv);
     free(h->name);
@@ -151,6 +152,10 @@ static sandlock_result_t *result_copy(struct sandlock_handle_t *h)
     r->run.out[0] = r->run.out[1] = r->run.stats.ports = (struct buf){0};
     for (int i = 0; i < 2; i++)
         buf_add(&r->run.out[i], h->run.out[i].data, h->run.out[i].len);
+    if (outcome_changes(&h->stage.changes, &r->changes) < 0) {
+        sandlock_result_free(r);
+        return NULL;
+    }
     return r;
 }
 
@@ -167,6 +172,7 @@ _public_ sandlock_result_t *sandlock_handle_wait_timeout(sandlock_handle_t *h, u
 
         if (sandbox_wait(h->sandbox, ns, &h->run, &err) < 0)
             return NULL;
+        (void)outcome_settle(h);
     }
     h->waited = true;
     return result_copy(h);
@@ -293,6 +299,7 @@ _public_ void sandlock_result_free(sandlock_result_t *r)
     if (!r)
         return;
     run_result_fini(&r->run);
+    outcome_changes_fini(&r->changes);
     free(r);
 }
 

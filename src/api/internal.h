@@ -16,7 +16,8 @@ struct sandbox {
     char **env;
     struct limits *limits; /* threads of resource limits, or NULL */
     bool started;
-    bool lost; /* the anchor disappeared */
+    bool lost;    /* the anchor disappeared */
+    bool pending; /* STAGE_DEFER: the layer waits for a decision */
 
     /* launch in the first receiver */
     struct launch_maps maps;

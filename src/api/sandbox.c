@@ -14,6 +14,7 @@
 
 #include "launch/environment.h"
 #include "net/rules.h"
+#include "plan/root.h"
 
 static unsigned closed_streams(void)
 {
@@ -133,6 +134,8 @@ int sandbox_create(const struct policy *p, const struct sandbox_options *o, stru
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     r = !s->env ? error_set(err, ERROR_SETUP, -ENOMEM, "environment", "%s", error_text(ENOMEM))
                 : plan_build(p, kernel_probe(), &s->plan, err);
+    if (r == 0 && s->plan.root && s->plan.root->layer)
+        cow_set_progress(s->plan.root->layer, o->progress, NULL);
     for (int i = 0; i < 3 && r == 0; i++) {
         if (s->spec.stdio[i] == STDIO_INHERIT)
             r = net_check_stream(p, i, err);

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 
 #include "base/buf.h"
+#include "fs/cow/layer.h"
 #include "launch/launch.h"
 #include "limits/limits.h"
 #include "policy/policy.h"
@@ -43,6 +44,7 @@ struct sandbox_options {
                           command may run from sandbox_create() on, and the end of the process
                           frees what is left */
     int explain_fd;   /* lines of --explain go here; -1: stderr */
+    cow_progress *progress; /* of large copies below --workdir, or NULL */
 };
 
 struct sandbox;
@@ -68,16 +70,23 @@ struct stage_result {
     struct buf list, diff, json; /* what was asked for */
     struct buf conflicts, notes;
     size_t n_changes;
-    char *kept; /* where the layer is, when it was kept */
+    char *kept;                 /* where the layer is, when it was kept */
+    struct cow_changes changes; /* wish.changes */
 };
 struct stage_wish {
-    bool list, diff, json;
+    bool list, diff, json, changes;
+    cow_progress *progress; /* or NULL */
 };
 void stage_result_fini(struct stage_result *r);
 /* After sandbox_wait(), whose result decides between the policy's two actions; NULL: there is none, because
  * the run was given up. Does nothing without --workdir, and once only. */
 int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct stage_wish *wish,
                    struct stage_result *ret, struct error *err);
+/* Where a layer lies whose action is STAGE_DEFER, between sandbox_settle() and sandbox_decide(); it is marked
+ * as kept, so that it outlives us. NULL: nothing is pending. */
+const char *sandbox_pending(const struct sandbox *s);
+/* Commits or drops it. After a failure it is not pending any more, but still there (ret->kept). */
+int sandbox_decide(struct sandbox *s, bool commit, struct stage_result *ret, struct error *err);
 
 /* --no-supervisor: confines the calling process and executes argv; returns only on failure. */
 int sandbox_exec(const struct policy *p, const char *const *argv, struct error *err);

@@ -20,6 +20,7 @@ void stage_result_fini(struct stage_result *r)
     buf_fini(&r->json);
     buf_fini(&r->conflicts);
     buf_fini(&r->notes);
+    cow_changes_fini(&r->changes);
     free(r->kept);
     *r = (struct stage_result){0};
 }
@@ -51,11 +52,15 @@ static int settle_list(struct cow_layer *l, const struct stage_wish *wish, struc
     if (e == 0) {
         ret->n_changes = c.n;
         if (wish->list)
-            cow_changes_text(&c, &ret->list);
+            e = cow_changes_text(&c, &ret->list);
         if (wish->json)
             cow_changes_json(&c, &ret->json);
-        if (wish->diff)
+        if (wish->diff && e == 0)
             e = cow_changes_diff(l, &c, DIFF_MAX, &ret->diff);
+        if (wish->changes && e == 0) {
+            ret->changes = c;
+            c = (struct cow_changes){0};
+        }
     }
     cow_changes_fini(&c);
     return e < 0 ? error_set(err, ERROR_SETUP, e, "--workdir", "cannot list the changes: %s",
@@ -74,9 +79,10 @@ static int settle_keep(struct cow_layer *l, const char *why, struct stage_result
 }
 
 /* A commit that did not happen leaves the layer for another attempt. */
-static int settle_commit(struct cow_layer *l, struct stage_result *ret, struct error *err)
+static int settle_commit(struct cow_layer *l, cow_progress *progress, struct stage_result *ret,
+                         struct error *err)
 {
-    struct cow_report report = {0};
+    struct cow_report report = {.progress = progress};
     int e = cow_commit(&l, 1, &report, err);
 
     if (e < 0)
@@ -90,6 +96,26 @@ static int settle_commit(struct cow_layer *l, struct stage_result *ret, struct e
     return e;
 }
 
+const char *sandbox_pending(const struct sandbox *s)
+{
+    return s->pending ? cow_storage_path(s->plan.root->layer) : NULL;
+}
+
+int sandbox_decide(struct sandbox *s, bool commit, struct stage_result *ret, struct error *err)
+{
+    struct cow_layer *l;
+    int e;
+
+    if (!s->pending)
+        return error_set(err, ERROR_SETUP, -ENOENT, "--workdir", "nothing is pending");
+    l = s->plan.root->layer;
+    e = commit ? settle_commit(l, NULL, ret, err) : cow_abort(l, err);
+    s->pending = false;
+    s->plan.root->layer = NULL;
+    cow_free(l);
+    return e;
+}
+
 int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct stage_wish *wish,
                    struct stage_result *ret, struct error *err)
 {
@@ -99,19 +125,36 @@ int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct
 
     if (!l)
         return 0;
+    if (s->pending) { /* nobody decided: it lies where it is */
+        s->pending = false;
+        s->plan.root->layer = NULL;
+        cow_free(l);
+        return 0;
+    }
     if (!s->lost) { /* a receiver may still be at work for a task that is dead */
         supervisor_free(s->supervisor);
         s->supervisor = NULL;
     }
     action = settle_action(s, run);
-    if (wish && ret && (wish->list || wish->diff || wish->json))
+    if (wish && ret && (wish->list || wish->diff || wish->json || wish->changes))
         e = settle_list(l, wish, ret, err);
     if (action == STAGE_COMMIT && e == 0)
-        e = settle_commit(l, ret, err);
+        e = settle_commit(l, wish ? wish->progress : NULL, ret, err);
     else if (action == STAGE_ABORT)
         e = cow_abort(l, e < 0 ? NULL : err) < 0 && e == 0 ? -EIO : e;
     else
-        e = settle_keep(l, run ? "kept" : "abandoned", ret, err) < 0 && e == 0 ? -EIO : e;
+        e = settle_keep(l,
+                        action == STAGE_DEFER ? "deferred"
+                        : run                 ? "kept"
+                                              : "abandoned",
+                        ret, err) < 0 &&
+                    e == 0
+                ? -EIO
+                : e;
+    if (action == STAGE_DEFER && e == 0) {
+        s->pending = true;
+        return 0;
+    }
     s->plan.root->layer = NULL;
     if (!s->lost)
         cow_free(l);

@@ -35,7 +35,8 @@ struct limits {
     pid_t anchor;
     struct limits_clock clock;
     struct limits_view *view; /* what sysinfo and meminfo say, or NULL */
-    pthread_t thread[2];
+    struct supervisor *sup;   /* or NULL */
+    pthread_t thread[3];
     size_t nthreads;
     bool cpu_signals; /* hold with stop signals: ptrace is not ours to use */
 
@@ -45,6 +46,8 @@ struct limits {
 
 void *memory_main(void *limits);
 void *cpu_main(void *limits);
+void *disk_main(void *limits);
+void limits_disk_report(const struct supervisor *sup, struct limits_report *ret);
 void limits_processes_report(const struct supervisor *sup, struct limits_report *ret);
 /* Signals one member: never a stranger that got its number. 0, or -ESRCH. */
 int limits_signal(pid_t pid, pid_t anchor, int sig);

@@ -156,13 +156,14 @@ int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, s
     int r = 0;
 
     *ret = NULL;
-    if (!p->max_memory && !cpu)
+    if (!p->max_memory && !cpu && !p->max_disk)
         return 0;
     l = calloc(1, sizeof(*l));
     if (!l)
         return error_set(err, ERROR_SETUP, -ENOMEM, "limits", "out of memory");
     l->policy = p;
     l->anchor = anchor;
+    l->sup = sup;
     l->view = sup ? supervisor_state(sup, &limits_memory_feature) : NULL;
     l->cpu_signals = cpu && !can_trace(p);
     pthread_mutex_init(&l->clock.lock, NULL);
@@ -175,6 +176,8 @@ int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, s
         r = limits_thread(l, memory_main);
     if (r == 0 && cpu)
         r = limits_thread(l, cpu_main);
+    if (r == 0 && p->max_disk)
+        r = limits_thread(l, disk_main);
     *ret = l; /* also after a failure: the caller stops and frees */
     return r < 0 ? error_set(err, ERROR_SETUP, r, "limits", "%s", error_text(r)) : 0;
 }
@@ -207,6 +210,7 @@ void limits_report(const struct limits *l, const struct supervisor *sup, struct 
         pthread_mutex_unlock(lock);
     }
     limits_processes_report(sup, ret);
+    limits_disk_report(sup, ret);
 }
 
 void limits_free(struct limits *l)

@@ -12,6 +12,8 @@
 extern const struct feature limits_processes_feature;
 extern const struct feature limits_memory_feature;
 extern const struct feature limits_cpus_feature;
+/* What grows the files of --workdir: --max-disk. */
+extern const struct feature limits_disk_feature;
 
 /* Files that agree with the limits. */
 extern const struct virtual_file limits_meminfo_file;
@@ -35,6 +37,9 @@ struct limits_report {
     uint32_t processes_peak; /* never less than there were; 0: no limit set */
     uint64_t processes_refused;
     uint64_t cpu_stopped_ns; /* time the sandbox was held */
+    uint64_t disk_peak;      /* bytes staged, as counted; 0: no limit set */
+    uint64_t disk_refused;   /* calls that got ENOSPC */
+    uint64_t disk_at_kill;   /* what lay there when everything was killed for it; 0: it was not */
 };
 
 /* The threads of one run: started when it has an anchor, stopped before the anchor is reaped. */

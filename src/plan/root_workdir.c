@@ -144,8 +144,11 @@ int root_workdir(struct root *r, const struct policy *p, struct error *err)
 
 int root_stage(struct root *r, const struct policy *p, struct error *err)
 {
-    struct cow_config config = {
-        .storage = p->fs_storage, .command = p->name, .never_commit = r->layer_shared};
+    struct cow_config config = {.storage = p->fs_storage,
+                                .command = p->name,
+                                .max_bytes = p->max_disk,
+                                .never_commit = r->layer_shared,
+                                .keep_orphan = !p->dry_run && p->on_error == STAGE_KEEP};
 
     return cow_create(r->workdir_fd, &config, &r->layer, err);
 }

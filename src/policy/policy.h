@@ -94,8 +94,9 @@ struct fs_mounts {
     size_t n;
 };
 
-/* What becomes of staged changes. The default of each differs, and is what 0 means. */
-enum stage_action { STAGE_DEFAULT = 0, STAGE_COMMIT, STAGE_ABORT, STAGE_KEEP };
+/* What becomes of staged changes. The default of each differs, and is what 0 means. DEFER: the program
+ * that runs the sandbox decides later; not on the command line. */
+enum stage_action { STAGE_DEFAULT = 0, STAGE_COMMIT, STAGE_ABORT, STAGE_KEEP, STAGE_DEFER };
 
 enum gpu_mode { GPU_NONE = 0, GPU_ALL, GPU_LIST };
 
@@ -127,7 +128,8 @@ struct policy {
     char *workdir;    /* changes below it are staged; absolute, or NULL */
     char *fs_storage; /* where; absolute, or NULL: chosen */
     enum stage_action on_exit, on_error;
-    bool dry_run; /* both are abort, and the changes are listed */
+    bool dry_run;      /* both are abort, and the changes are listed */
+    uint64_t max_disk; /* bytes that may be staged, 0: no limit */
 
     struct port_set net_connect;   /* --net-allow :PORTS (TCP to anybody, kernel path) */
     struct net_rules net_allow;    /* every other --net-allow */
@@ -226,6 +228,7 @@ int policy_set_cwd(struct policy *p, const char *flag, const char *dir, struct e
 int policy_set_user(struct policy *p, const char *flag, const char *uid_gid, struct error *err);
 int policy_set_max_open_files(struct policy *p, const char *flag, const char *n, struct error *err);
 int policy_set_max_memory(struct policy *p, const char *flag, const char *size, struct error *err);
+int policy_set_max_disk(struct policy *p, const char *flag, const char *size, struct error *err);
 int policy_set_max_processes(struct policy *p, const char *flag, const char *n, struct error *err);
 int policy_set_max_cpu(struct policy *p, const char *flag, const char *percent, struct error *err);
 int policy_set_num_cpus(struct policy *p, const char *flag, const char *n, struct error *err);

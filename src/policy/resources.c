@@ -116,15 +116,29 @@ int policy_set_max_cpu(struct policy *p, const char *flag, const char *percent, 
     return 0;
 }
 
+static int read_size(const char *flag, const char *size, uint64_t *ret, struct error *err)
+{
+    int r = parse_size(size, ret);
+
+    return r < 0
+               ? error_set(err, ERROR_USAGE, r, flag,
+                           SHOWN " is not a size (accepted: bytes, or 64K, 512M, 2G; more than 0)",
+                           size)
+               : 0;
+}
+
+int policy_set_max_disk(struct policy *p, const char *flag, const char *size, struct error *err)
+{
+    return read_size(flag, size, &p->max_disk, err);
+}
+
 int policy_set_max_memory(struct policy *p, const char *flag, const char *size, struct error *err)
 {
     uint64_t v;
-    int r = parse_size(size, &v);
+    int r = read_size(flag, size, &v, err);
 
     if (r < 0)
-        return error_set(err, ERROR_USAGE, r, flag,
-                         SHOWN " is not a size (accepted: bytes, or 64K, 512M, 2G; more than 0)",
-                         size);
+        return r;
     /* Loader and C library alone take more: nothing could ever run. */
     if (v < MEMORY_MIN)
         return error_set(err, ERROR_USAGE, -ERANGE, flag, SHOWN " is less than %uK", size,

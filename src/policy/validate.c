@@ -174,6 +174,8 @@ static int validate_workdir(const struct policy *p, struct error *err)
             return refuse(err, "--on-exit", alone);
         if (p->on_error)
             return refuse(err, "--on-error", alone);
+        if (p->max_disk)
+            return refuse(err, "--max-disk", alone);
         return p->dry_run ? refuse(err, "--dry-run", alone) : 0;
     }
     if (p->dry_run && (p->on_exit == STAGE_COMMIT || p->on_exit == STAGE_KEEP))

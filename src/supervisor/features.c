@@ -48,6 +48,7 @@ const struct feature *const all_features[] = {
     /* Take calls that nobody above does. */
     &limits_memory_feature,
     &limits_cpus_feature,
+    &limits_disk_feature,
     /* Looks at what is left and lets the kernel decide. */
     &explain_feature,
 };

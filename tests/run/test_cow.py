@@ -333,7 +333,6 @@ def test_refusals(work, tmp_path):
                        (['--workdir', work, '--fs-mount', f'/m:{work / "dir"}:ro'], '--fs-mount'),
                        (['--workdir', '/proc/self'], '--workdir'),
                        (['--workdir', tmp_path / 'none'], '--workdir'),
-                       (['--workdir', work, '--max-disk', '1M'], '--max-disk'),
                        (['--workdir', work, '--on-exit', 'keep', '--dry-run'], '--on-exit'),
                        (['--workdir', work, '--on-exit', 'maybe'], '--on-exit'),
                        (['--workdir', work, '--no-supervisor'], '--workdir')):

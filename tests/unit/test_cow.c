@@ -41,12 +41,14 @@ static void test_changes(void **state)
 
     assert_int_equal(cow_changes(o.l, &c), 0);
     cow_changes_text(&c, &text);
-    assert_string_equal(buf_cstr(&text), "M  file\n"
+    assert_string_equal(buf_cstr(&text), "D  dir\n"
+                                         "M  file\n"
                                          "D  gone\n"
                                          "M  mode\n"
-                                         "R  dir -> moved\n"
+                                         "A  moved\n"
                                          "A  moved/n\xff\\012\n"
-                                         "T  type\n");
+                                         "D  type\n"
+                                         "A  type\n");
     cow_changes_json(&c, &json);
     assert_non_null(strstr(buf_cstr(&json), "\"path\":\"moved/n\\u00ff\\u000a\""));
     assert_non_null(strstr(buf_cstr(&json), "\"from\":\"dir\""));

@@ -119,6 +119,12 @@ static bool same_xattrs(struct telling *t, const struct cow_item *i, const char 
     return same;
 }
 
+/* Times alone count when they were set, not when they follow from writing what was there. */
+static bool times_set(const struct cow_item *i, const struct cow_attr *before)
+{
+    return i->node && (i->node->attrs || i->node->light) && before->mtime != i->attr->mtime;
+}
+
 /* The same kind of object at the same path: is there anything to tell? A file that was written with
  * the bytes it had is none, and neither is a directory in which names changed. */
 static int tell_modified(struct telling *t, const struct cow_item *i, const struct cow_attr *before)
@@ -136,9 +142,7 @@ static int tell_modified(struct telling *t, const struct cow_item *i, const stru
         content = !old || !new || strcmp(old, new) != 0;
     }
     if (!content && was.mode == is.mode && was.uid == is.uid && was.gid == is.gid &&
-        same_xattrs(t, i, lower) &&
-        /* Times alone count when they were set, which nothing but utimens does to a light copy. */
-        !(i->node && i->node->light && before->mtime != i->attr->mtime))
+        same_xattrs(t, i, lower) && !times_set(i, before))
         return 0;
     c = tell(t, COW_MODIFIED, *i->path ? i->path : ".");
     if (!c)
@@ -242,17 +246,51 @@ static void add_path(struct buf *out, const char *path)
     }
 }
 
-void cow_changes_text(const struct cow_changes *c, struct buf *out)
+struct line {
+    const char *path;
+    char kind;
+};
+
+static int by_line(const void *a, const void *b)
 {
+    const struct line *x = a, *y = b;
+    int c = strcmp(x->path, y->path);
+
+    return c ? c : y->kind - x->kind; /* D before A */
+}
+
+/* In A, M and D, as BA-02 has it: what was moved or became something else is two lines. */
+static size_t lines_of(const struct cow_changes *c, struct line *v)
+{
+    size_t n = 0;
+
     for (size_t i = 0; i < c->n; i++) {
-        buf_addf(out, "%c  ", c->v[i].kind);
-        if (c->v[i].from) {
-            add_path(out, c->v[i].from);
-            buf_adds(out, " -> ");
-        }
-        add_path(out, c->v[i].path);
+        const struct cow_change *one = &c->v[i];
+        bool two = one->kind == COW_RENAMED || one->kind == COW_RETYPED;
+
+        if (two)
+            v[n++] = (struct line){one->from ? one->from : one->path, COW_DELETED};
+        v[n++] = (struct line){one->path, two ? COW_ADDED : (char)one->kind};
+    }
+    return n;
+}
+
+int cow_changes_text(const struct cow_changes *c, struct buf *out)
+{
+    struct line *v = calloc(2 * c->n + 1, sizeof(*v));
+    size_t n;
+
+    if (!v)
+        return -ENOMEM;
+    n = lines_of(c, v);
+    qsort(v, n, sizeof(*v), by_line);
+    for (size_t i = 0; i < n; i++) {
+        buf_addf(out, "%c  ", v[i].kind);
+        add_path(out, v[i].path);
         buf_addc(out, '\n');
     }
+    free(v);
+    return buf_error(out);
 }
 
 static const char *kind_name(mode_t mode)

@@ -13,6 +13,7 @@
 #include "fs/cow/fault.h"
 
 #define COPY_CHUNK (256u << 10)
+#define COPY_PIECE (64 << 20)  /* bytes between two words about progress */
 #define XATTR_ROOM (64u << 10) /* XATTR_LIST_MAX and XATTR_SIZE_MAX of the kernel */
 
 static int copy_slow(int from_fd, int to_fd, off_t at, off_t end)
@@ -49,12 +50,14 @@ static bool copy_is_unsupported(int e)
            e == EPERM || e == ETXTBSY;
 }
 
-static int copy_range(int from_fd, int to_fd, off_t at, off_t end)
+static int copy_range(int from_fd, int to_fd, off_t at, off_t end, const struct cow_telling *t,
+                      uint64_t size)
 {
     off_t in = at, out = at;
 
     while (in < end) {
-        ssize_t n = copy_file_range(from_fd, &in, to_fd, &out, (size_t)(end - in), 0);
+        size_t some = (size_t)MIN(end - in, (off_t)COPY_PIECE);
+        ssize_t n = copy_file_range(from_fd, &in, to_fd, &out, some, 0);
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -64,11 +67,13 @@ static int copy_range(int from_fd, int to_fd, off_t at, off_t end)
             return -errno;
         if (n == 0) /* shrunk; or procfs and the like, which say 0 for what can be read */
             return copy_slow(from_fd, to_fd, in, end);
+        if (t && t->progress)
+            t->progress(t->arg, "copying", (uint64_t)in, size);
     }
     return 0;
 }
 
-int cow_copy_data(int from_fd, int to_fd, uint64_t size)
+int cow_copy_data(int from_fd, int to_fd, uint64_t size, const struct cow_telling *t)
 {
     off_t at = 0, end = (off_t)size, data, hole;
     int e = 0;
@@ -82,14 +87,14 @@ int cow_copy_data(int from_fd, int to_fd, uint64_t size)
         if (data < 0 && errno == ENXIO)
             break; /* nothing but a hole is left */
         if (data < 0) {
-            e = copy_range(from_fd, to_fd, at, end);
+            e = copy_range(from_fd, to_fd, at, end, t, size);
             break;
         }
         hole = lseek(from_fd, data, SEEK_HOLE);
         if (hole < 0 || hole > end)
             hole = end;
         if (data < end)
-            e = copy_range(from_fd, to_fd, data, hole);
+            e = copy_range(from_fd, to_fd, data, hole, t, size);
         at = hole;
     }
     if (e == 0 && ftruncate(to_fd, end) < 0)

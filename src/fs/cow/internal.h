@@ -17,6 +17,12 @@
 
 #include "fs/cow/layer.h"
 
+/* Whom to tell about work that takes long. */
+struct cow_telling {
+    cow_progress *progress;
+    void *arg;
+};
+
 /* ---- attributes ---- */
 
 struct cow_attr {
@@ -80,15 +86,6 @@ struct cow_node {
     char *final; /* commit: the path in the new tree, NULL when there is none */
 };
 
-/* A file of the layer that may be written through a descriptor we cannot see. */
-struct cow_open {
-    struct cow_open *next;
-    int fd; /* O_PATH */
-    uint64_t ino;
-    int64_t counted; /* bytes */
-    unsigned still;  /* samples without a change */
-};
-
 #define COW_DIR_LOCKS 64
 struct cow_layer {
     int lower_fd, storage_fd /* of this layer */, parent_fd /* holds storage */, objects_fd,
@@ -99,6 +96,7 @@ struct cow_layer {
     char *storage_path, *lower_path, *command, *reason;
     uint64_t created;
     int commit_wait_ms;
+    struct cow_telling telling;
     bool kept, loaded, header_only;
     _Atomic bool broken; /* the index misses something that happened: never to be committed */
     bool same_fs;        /* storage and lower: objects can be linked and renamed into lower */
@@ -114,10 +112,13 @@ struct cow_layer {
 
     uint64_t max_bytes;
     _Atomic int64_t used;
-    pthread_mutex_t quota;
-    struct cow_map open; /* upper inode -> struct cow_open */
-    struct cow_open *opens;
-    size_t n_opens;
+    _Atomic uint64_t quota_refused, quota_peak;
+    _Atomic bool quota_stirred; /* something may have grown since the last sample */
+    pthread_mutex_t quota;      /* of what follows */
+    struct cow_map open;        /* upper inode -> struct cow_open */
+    struct cow_open *gone_files;
+    size_t n_gone_files;
+    int64_t index_counted;
 };
 
 /* ---- index.c: memory ---- */
@@ -182,7 +183,7 @@ int cow_log_node(struct cow_layer *l, const struct cow_node *n);
 int cow_load(struct cow_layer *l);
 
 /* ---- copy.c ---- */
-int cow_copy_data(int from_fd, int to_fd, uint64_t size);
+int cow_copy_data(int from_fd, int to_fd, uint64_t size, const struct cow_telling *t);
 /* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. A fresh
  * object has no xattrs of its own that must go. */
 int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner);
@@ -225,8 +226,10 @@ void cow_locks_drop(const struct cow_locks *k);
 pthread_mutex_t *cow_dir_lock(struct cow_layer *l, const struct cow_pos *p);
 
 /* ---- quota.c ---- */
-/* A name of the layer goes: what it and, with the last one, its blocks were counted for. */
-void cow_quota_forget(struct cow_layer *l, const struct cow_attr *a);
+/* Before the name of a file goes: a descriptor that tells whether it is written to afterwards, or -1. */
+int cow_quota_hold(struct cow_layer *l, int dir_fd, const char *name, const struct cow_attr *a);
+/* A name of the layer went: what it and, with the last one, its blocks were counted for. Takes hold_fd. */
+void cow_quota_forget(struct cow_layer *l, const struct cow_attr *a, int hold_fd);
 void cow_quota_fini(struct cow_layer *l);
 
 /* ---- names.c ---- */
@@ -308,6 +311,10 @@ struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, con
 /* 1 when the bytes are the same, 0 when not, or -errno. */
 int cow_same_content(int a_fd, int b_fd);
 bool cow_node_unchanged(struct cow_layer *l, struct cow_node *n, const struct cow_attr *now);
+
+/* ---- recover.c ---- */
+/* Orphans go, as far as that needs no waiting. */
+void cow_clean_storage(int storage_fd);
 
 /* ---- layer.c ---- */
 bool cow_is_shared(const struct cow_layer *l);

@@ -202,6 +202,29 @@ static int layer_make(struct cow_layer *l)
     return l->storage_fd < 0 ? -errno : layer_open(l, true);
 }
 
+/* A layer without a lock looks as if its run were dead: who removes such ones waits meanwhile. */
+static int layer_make_locked(struct cow_layer *l)
+{
+    int e;
+
+    cow_clean_storage(l->parent_fd);
+    while (flock(l->parent_fd, LOCK_SH) < 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
+    e = layer_make(l);
+    (void)flock(l->parent_fd, LOCK_UN);
+    return e;
+}
+
+static int layer_mark(struct cow_layer *l, const char *reason)
+{
+    _cleanup_buf_ struct buf b = {0};
+
+    cow_put_str(&b, reason);
+    return cow_log(l, REC_KEPT, &b);
+}
+
 static int layer_lower(struct cow_layer *l, int lower_fd)
 {
     int e;
@@ -259,11 +282,13 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
     if (e == 0 && config->command && !(l->command = strdup(config->command)))
         e = -ENOMEM;
     if (e == 0)
-        e = layer_make(l);
+        e = layer_make_locked(l);
     if (e == 0 && config->never_commit)
         e = layer_mark_shared(l);
     if (e == 0)
         e = cow_log_header(l);
+    if (e == 0 && config->keep_orphan)
+        e = layer_mark(l, "its run was killed");
     if (e < 0) {
         error_set(err, ERROR_SETUP, e, "--workdir", "cannot make the copy-on-write layer: %s",
                   error_text(e));
@@ -325,6 +350,11 @@ int cow_open_existing(int storage_fd, const char *id, struct cow_layer **ret, st
                                      : error_text(e));
 }
 
+void cow_set_progress(struct cow_layer *l, cow_progress *progress, void *arg)
+{
+    l->telling = (struct cow_telling){progress, arg};
+}
+
 const char *cow_id(const struct cow_layer *l)
 {
     return l->id;
@@ -351,11 +381,8 @@ int cow_abort(struct cow_layer *l, struct error *err)
 
 int cow_keep(struct cow_layer *l, const char *reason, struct error *err)
 {
-    _cleanup_buf_ struct buf b = {0};
-    int e;
+    int e = layer_mark(l, reason);
 
-    cow_put_str(&b, reason);
-    e = cow_log(l, REC_KEPT, &b);
     if (e == 0 && syncfs(l->storage_fd) < 0)
         e = -errno;
     if (e < 0)

@@ -44,18 +44,21 @@ struct cow_node; /* lives as long as its layer */
 
 /* ---- making, opening, ending ---- */
 
+/* What takes long: `what` is static; done == of at its end, which errors do not reach. Any thread. */
+typedef void cow_progress(void *arg, const char *what, uint64_t done, uint64_t of);
+
 struct cow_config {
     const char *storage; /* NULL: beside the work directory, else below $XDG_STATE_HOME */
     uint64_t max_bytes;  /* 0: no quota; allocated blocks plus COW_NAME_COST a name */
     const char *command; /* for `recover` to show; may be NULL */
     int commit_wait_ms;  /* for another commit on the same work directory; 0: 30 s */
     bool never_commit;   /* lower is shared: cow_commit() and recovery refuse this layer */
-    bool
-        keep_on_conflict; /* reserved for the caller: the layer itself always survives a conflict */
+    bool keep_orphan;    /* should its run be killed, nobody removes it */
 };
 #define COW_NAME_COST 4096u
 
-/* Takes no ownership of lower_fd (any descriptor of the directory). The work directory may not
+/* Also removes what killed runs left in the storage and nobody asked to keep (ST-04).
+ * Takes no ownership of lower_fd (any descriptor of the directory). The work directory may not
  * contain the storage, unless it hides nothing: the storage is then invisible in the merged view. */
 int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer **ret,
                struct error *err);
@@ -63,6 +66,9 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
 int cow_open_existing(int storage_fd, const char *id, struct cow_layer **ret, struct error *err);
 /* Releases memory and the lock; what is on disk stays. */
 void cow_free(struct cow_layer *l);
+
+/* Of copies of large files; before the layer is used. */
+void cow_set_progress(struct cow_layer *l, cow_progress *progress, void *arg);
 
 const char *cow_id(const struct cow_layer *l);
 const char *cow_storage_path(const struct cow_layer *l); /* of this layer, for people */
@@ -208,16 +214,26 @@ int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name);
 int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid);
 
 /* ---- quota (RD-01, QT-01) ----
- * Exact for what passes through the layer: copies and names are reserved before and given back on
- * failure. Descriptors already handed out are the caller's: lower RLIMIT_FSIZE of the child to
- * cow_quota_room() at the start, note each writable descriptor with cow_quota_open(), and sample:
- * cow_quota_sample() compares blocks with what was counted, O(open writable files); while it says
- * true refuse growth (-ENOSPC to fallocate, ftruncate, opens for writing). Overshoot is at most what
- * the open files can be written between two samples. */
+ * Copies and names are reserved before and given back on failure. Calls by descriptor are the caller's
+ * to ask about, before they happen: cow_quota_grow(). Nobody tells when they have ended, so what was let
+ * go counts as done; of several calls at once to one file only the last counts until the next look.
+ * cow_quota_sample() looks at the whole layer, O(its names): what is really there, and corrects the counts. */
 uint64_t cow_quota_used(struct cow_layer *l);
 uint64_t cow_quota_room(struct cow_layer *l); /* UINT64_MAX without a quota */
+uint64_t cow_quota_refused(struct cow_layer *l);
+uint64_t cow_quota_peak(struct cow_layer *l); /* counted, never above the quota by much */
+/* For each descriptor that can write. */
 int cow_quota_open(struct cow_layer *l, int fd);
-bool cow_quota_sample(struct cow_layer *l);                 /* over? */
+enum cow_grow {
+    COW_GROW_WRITE,  /* len bytes at `at`, also by fallocate or a copy */
+    COW_GROW_RESIZE, /* to `at` bytes */
+    COW_GROW_MAP,    /* shared: from now on pages appear without a call, so holes count as filled */
+};
+/* 0 also for what is no file of the layer; -ENOSPC. */
+int cow_quota_grow(struct cow_layer *l, int fd, enum cow_grow how, uint64_t at, uint64_t len);
+/* Did anything happen since the last time it was asked? */
+bool cow_quota_stirred(struct cow_layer *l);
+int64_t cow_quota_sample(struct cow_layer *l);              /* bytes, or -errno */
 int cow_quota_reserve(struct cow_layer *l, uint64_t bytes); /* 0 or -ENOSPC */
 void cow_quota_release(struct cow_layer *l, uint64_t bytes);
 
@@ -251,10 +267,11 @@ struct cow_changes {
     struct cow_change *v;
     size_t n, room;
 };
-/* Sorted bytewise by path; a file written with the bytes it had is not in it. */
+/* Sorted bytewise by path. A file written with the bytes it had is not in it, one whose times were set is. */
 int cow_changes(struct cow_layer *l, struct cow_changes *ret);
 void cow_changes_fini(struct cow_changes *c);
-void cow_changes_text(const struct cow_changes *c, struct buf *out); /* "A  path\n" (BA-02) */
+/* "A  path\n" (BA-02): A, M and D only, a rename and a change of type are a D and an A. 0 or -ENOMEM. */
+int cow_changes_text(const struct cow_changes *c, struct buf *out);
 void cow_changes_json(const struct cow_changes *c, struct buf *out);
 /* Unified diff of text files up to max_bytes each; the others are named with one line. */
 int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t max_bytes,
@@ -263,8 +280,8 @@ int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t ma
 struct cow_report {
     struct buf conflicts; /* one line a path and why; nothing was committed */
     size_t n_conflicts;
-    struct buf notes; /* what could not be kept: owners, sockets */
-    void (*progress)(void *arg, const char *step, size_t done, size_t of);
+    struct buf notes;       /* what could not be kept: owners, sockets */
+    cow_progress *progress; /* or NULL */
     void *progress_arg;
     bool ours; /* --on-conflict ours: commit over them */
 };

@@ -198,15 +198,19 @@ static int remove_upper(struct cow_layer *l, struct cow_pos *dir, const char *na
 {
     bool is_dir = S_ISDIR(en->id.mode);
     struct cow_attr a;
-    int e = cow_attr_at(dir->upper_fd, name, &a);
+    int e = cow_attr_at(dir->upper_fd, name, &a), hold_fd;
 
     if (e < 0)
         return e;
-    if (unlinkat(dir->upper_fd, name, is_dir ? AT_REMOVEDIR : 0) < 0)
-        return -errno;
+    hold_fd = cow_quota_hold(l, dir->upper_fd, name, &a);
+    if (unlinkat(dir->upper_fd, name, is_dir ? AT_REMOVEDIR : 0) < 0) {
+        e = -errno;
+        util_closep(&hold_fd);
+        return e;
+    }
     if (dir->node)
         cow_name_del(l, dir->node, name, NAME_UPPER);
-    cow_quota_forget(l, &a);
+    cow_quota_forget(l, &a, hold_fd);
     if (!en->node)
         return 0;
     if (is_dir)

@@ -11,6 +11,8 @@
 
 #include "fs/cow/fault.h"
 
+#define ORPHANS_MAX 16 /* removed at a time: a start shall not take long */
+
 static bool is_id(const char *name)
 {
     return strlen(name) == 16 && strspn(name, "0123456789abcdef") == 16;
@@ -117,6 +119,50 @@ int cow_storage_list(int storage_fd, int (*each)(const struct cow_info *i, void 
     struct listing s = {.storage_fd = storage_fd, .each = each, .arg = arg};
 
     return cow_each_name(storage_fd, list_one, &s);
+}
+
+/* ---- orphans ---- */
+
+struct orphans {
+    int storage_fd;
+    size_t n;
+    struct cow_layer *v[ORPHANS_MAX]; /* locked, so ours to remove */
+};
+
+static int claim_orphan(const char *name, unsigned char type, uint64_t ino, void *arg)
+{
+    struct orphans *o = arg;
+    struct cow_journal j = {0};
+    struct cow_layer *l;
+    int e;
+
+    (void)type, (void)ino;
+    if (!is_id(name))
+        return 0;
+    e = cow_open_header(o->storage_fd, name, &l);
+    if (l && l->lock_fd >= 0 && !l->kept &&
+        ((e == 0 && is_decided(l, &j) == 0) || (e == -ENOENT && l->index_fd < 0)))
+        o->v[o->n++] = l;
+    else
+        cow_free(l);
+    cow_journal_fini(&j);
+    return o->n == ORPHANS_MAX;
+}
+
+void cow_clean_storage(int storage_fd)
+{
+    struct orphans o = {.storage_fd = storage_fd};
+
+    /* Not while somebody is making a layer, which has no lock yet: see layer_make_locked(). */
+    if (flock(storage_fd, LOCK_EX | LOCK_NB) < 0)
+        return;
+    (void)cow_each_name(storage_fd, claim_orphan, &o);
+    (void)flock(storage_fd, LOCK_UN);
+    for (size_t i = 0; i < o.n; i++) {
+        if (o.v[i]->index_fd < 0 || cow_journal_undo(o.v[i]) == 0)
+            (void)cow_remove_layer(o.v[i]);
+        cow_free(o.v[i]);
+    }
 }
 
 /* ---- going forward ---- */

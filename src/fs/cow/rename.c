@@ -223,7 +223,7 @@ static void move_undo_name(struct move *m)
 }
 
 /* What was at the new name is gone. Nothing here can be undone: room has been reserved. */
-static int move_replaced(struct move *m, const struct cow_attr *replaced)
+static int move_replaced(struct move *m, const struct cow_attr *replaced, int hold_fd)
 {
     struct cow_entry *t = &m->target;
     int e = 0;
@@ -233,7 +233,7 @@ static int move_replaced(struct move *m, const struct cow_attr *replaced)
     if (!exists(t))
         return 0;
     if (t->in_upper) {
-        cow_quota_forget(m->l, replaced);
+        cow_quota_forget(m->l, replaced, hold_fd);
         if (t->node && S_ISDIR(t->id.mode))
             cow_node_dead(m->l, t->node);
     } else {
@@ -252,7 +252,7 @@ static int move_do(struct move *m)
 {
     struct cow_layer *l = m->l;
     struct cow_attr replaced = {0};
-    int e = cow_writable_dir(l, m->from);
+    int e = cow_writable_dir(l, m->from), hold_fd = -1;
 
     if (e == 0)
         e = cow_writable_dir(l, m->to);
@@ -275,12 +275,15 @@ static int move_do(struct move *m)
     }
     if (e < 0)
         return e;
+    if (m->target.in_upper)
+        hold_fd = cow_quota_hold(l, m->to->upper_fd, m->new, &replaced);
     e = sys_renameat2(m->from->upper_fd, m->old, m->to->upper_fd, m->new, 0);
     if (e < 0) {
+        util_closep(&hold_fd);
         move_undo_name(m);
         return e;
     }
-    return move_replaced(m, &replaced);
+    return move_replaced(m, &replaced, hold_fd);
 }
 
 static int move_look(struct move *m)

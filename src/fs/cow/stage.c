@@ -256,7 +256,7 @@ static int complete_copy(struct cow_layer *l, struct cow_node *n, int to_fd)
     if (e == 0)
         e = cow_quota_reserve(l, bytes);
     if (e == 0) {
-        e = cow_copy_data(from_fd, to_fd, before.size);
+        e = cow_copy_data(from_fd, to_fd, before.size, &l->telling);
         /* Writing has cleared set-id bits and set the time: nothing has been changed yet. */
         if (e == 0)
             e = sys_chmod_fd(to_fd, before.mode & 07777);
@@ -392,6 +392,7 @@ void cow_maybe_dead(struct cow_layer *l, struct cow_node *n)
 {
     char name[OBJECT_NAME_MAX];
     struct cow_attr a;
+    int hold_fd;
 
     if (S_ISDIR(n->origin.mode) || !n->staged)
         return;
@@ -400,8 +401,11 @@ void cow_maybe_dead(struct cow_layer *l, struct cow_node *n)
     if (!n->dead && cow_attr_at(l->objects_fd, name, &a) == 0 && a.nlink == 1 &&
         cow_gone(l, n->origin.ino) >= n->origin.nlink) {
         cow_node_dead(l, n);
+        hold_fd = cow_quota_hold(l, l->objects_fd, name, &a);
         if (unlinkat(l->objects_fd, name, 0) == 0)
-            cow_quota_forget(l, &a);
+            cow_quota_forget(l, &a, hold_fd);
+        else
+            util_closep(&hold_fd);
     }
     pthread_mutex_unlock(&n->latch);
 }
