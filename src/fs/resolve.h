@@ -20,6 +20,10 @@ enum walk_flags {
     WALK_NO_XDEV = 1u << 6,
     WALK_BENEATH = 1u << 7,
     WALK_IN_ROOT = 1u << 8,
+    /* The caller of target_resolve() only answers, so it need not know whether the notification is
+     * alive: the kernel drops the answer to one that is not, whoever's path was read. */
+    WALK_ANSWER = 1u << 9,
+    WALK_ATTRIBUTES = 1u << 10, /* fill `attributes`, where that costs nothing */
 };
 #define WALK_SCOPED (WALK_BENEATH | WALK_IN_ROOT)
 #define WALK_LIMITS (WALK_NO_LINKS | WALK_NO_MAGIC | WALK_NO_XDEV | WALK_SCOPED)
@@ -35,6 +39,8 @@ struct resolved {
     char dots[3];        /* ".", ".." or "/" when that is the last component, else "" */
     bool on_proc;        /* the object lies on a procfs */
     struct sys_ident id; /* of fd, when there is one */
+    bool has_attributes;
+    struct fs_statx attributes; /* of fd, STATX_BASIC_STATS; not what a layer shows */
 };
 #define RESOLVED_INIT             \
     {                             \

@@ -164,6 +164,13 @@ int virtual_open(const struct request *r, int fd, const struct sys_ident *id, bo
     return virtual_render(r, v, fd);
 }
 
+bool virtual_may_be(const struct request *r, const struct sys_ident *id)
+{
+    struct virtual_state *s = supervisor_state(r->sup, &fs_virtual_feature);
+
+    return s && virtual_find(s, -1, id, false);
+}
+
 void virtual_attributes(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
                         struct stat *st)
 {

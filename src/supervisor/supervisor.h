@@ -98,6 +98,10 @@ int request_addfd_at(const struct request *r, int fd, int at, uint32_t flags);
 /* O_PATH descriptor of the child's descriptor `fd`, through /proc/<tid>/fd/N: works for files and
  * directories without pidfd_getfd. -EBADF when not open. AT_FDCWD gives its working directory. */
 int request_fd_path(const struct request *r, int fd);
+/* "/proc/<tid>/fd/N", or its working directory with AT_FDCWD: leads where request_fd_path() does, for one
+ * call. Check request_alive() afterwards. fd is not negative otherwise. */
+#define CHILD_FD_PATH_MAX 48
+void request_fd_name(const struct request *r, int fd, char path[CHILD_FD_PATH_MAX]);
 /* Open flags of the child's descriptor from fdinfo (O_ACCMODE and O_PATH bits), or -EBADF. */
 int request_fd_flags(const struct request *r, int fd);
 /* Thread group and umask from /proc/<tid>/status. */
