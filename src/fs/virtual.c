@@ -195,7 +195,7 @@ static bool virtual_wanted(const struct policy *p, const struct kernel *k)
         if (all_virtual_files[i]->wanted && all_virtual_files[i]->wanted(p, k))
             return true;
     }
-    return fs_grants_proc(p); /* costs a look at each grant: asked once */
+    return false;
 }
 
 /* False when the host has no such file: then there is nothing to stand in for. */
@@ -254,6 +254,7 @@ static const struct feature_call virtual_calls[] = {BEHALF_CALLS};
 const struct feature fs_virtual_feature = {
     .name = "virtual-files",
     .wanted = virtual_wanted,
+    .follows = &fs_procview_feature,
     .calls = virtual_calls,
     .ncalls = ARRAY_SIZE(virtual_calls),
     .closed = true,

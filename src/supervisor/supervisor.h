@@ -162,8 +162,10 @@ struct feature_call {
 
 struct feature {
     const char *name;
-    /* Does this policy on this kernel need the feature? Pure. */
+    /* Does this policy on this kernel need the feature? Pure. May be NULL. */
     bool (*wanted)(const struct policy *p, const struct kernel *k);
+    /* Or whenever that feature is active: what is dear to find out is asked once at a start. May be NULL. */
+    const struct feature *follows;
     const struct feature_call *calls;
     size_t ncalls;
     /* Calls that must not run natively while active because nobody mediates them: refused with
