@@ -266,14 +266,14 @@ static int kernel_walk(const struct request *r, const struct kernel_walk *k)
  * of our own it never leaves the root, or the directory it starts from: what lies above is walked by hand.
  * Ordinary links of procfs ("self") are evaluated for us, and every path that starts there ends on procfs,
  * in an error, or outside by "..", where both agree. */
-static int resolve_fast(const struct request *r, int base_fd, const char *path, unsigned flags,
-                        struct resolved *ret)
+static int resolve_with(const struct request *r, int base_fd, const char *path, uint64_t how,
+                        unsigned flags, struct resolved *ret)
 {
     const struct root *root = supervisor_plan(r->sup)->root;
     struct kernel_walk k = {.root = root,
                             .base_fd = base_fd,
                             .path = path,
-                            .how = O_PATH | O_CLOEXEC,
+                            .how = how | O_CLOEXEC,
                             .resolve = RESOLVE_NO_MAGICLINKS,
                             .strict = RESOLVE_NO_XDEV};
     int fd;
@@ -318,6 +318,19 @@ static int resolve_fast(const struct request *r, int base_fd, const char *path, 
     }
     ret->fd = fd;
     return 1;
+}
+
+static int resolve_fast(const struct request *r, int base_fd, const char *path, unsigned flags,
+                        struct resolved *ret)
+{
+    return resolve_with(r, base_fd, path, O_PATH, flags, ret);
+}
+
+int resolve_open(const struct request *r, const char *path, int how, unsigned flags,
+                 struct resolved *ret)
+{
+    *ret = (struct resolved)RESOLVED_INIT;
+    return *path == '/' && resolve_with(r, -1, path, (uint64_t)how, flags, ret) > 0 ? 0 : -EAGAIN;
 }
 
 /* Opens all but the last component with the kernel's walk; -1 when the complete path must be walked

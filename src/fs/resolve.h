@@ -61,6 +61,12 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
 int resolve_child_path(const struct request *r, int dirfd, child_addr addr, unsigned flags,
                        char path[PATH_MAX], struct resolved *ret);
 
+/* Opens an absolute path at once, with flags of open(2) that must not wait for anybody: 0 with a descriptor
+ * that is not O_PATH in ret->fd, or -EAGAIN when the long way has to be gone. What was opened is not judged
+ * yet; it is not on procfs. Only WALK_FOLLOW and WALK_DIRECTORY. */
+int resolve_open(const struct request *r, const char *path, int how, unsigned flags,
+                 struct resolved *ret);
+
 /* "/proc/self/fd/N" for re-opening or acting through a descriptor of ours. */
 #define FD_PATH_MAX 32
 void fd_path(int fd, char buf[FD_PATH_MAX]);
