@@ -35,7 +35,7 @@
 
 extern char **environ;
 
-static char file[4096], link_name[4096], nothing[4096];
+static char file[4096], link_name[4096], nothing[4096], missing[4096];
 static int file_fd, pair_fd[2];
 static char *page;
 
@@ -52,6 +52,13 @@ static void do_stat(void)
     struct stat st;
 
     check(stat(file, &st) == 0, "stat");
+}
+
+static void do_stat_missing(void)
+{
+    struct stat st;
+
+    check(stat(missing, &st) < 0 && errno == ENOENT, "stat of nothing");
 }
 
 static void do_access(void)
@@ -274,6 +281,7 @@ static const struct test {
     {"tcp send", do_tcp_send, 0},
     {"tcp sendmsg", do_tcp_sendmsg, 0},
     {"open+close", do_open, 0},
+    {"stat, missing", do_stat_missing, 1},
     {"clock_gettime", do_clock, 1},
     {"gettimeofday", do_day, 1},
     {"clock_gettime, system call", do_raw_clock, 1},
@@ -348,6 +356,7 @@ int main(int argc, char **argv)
     snprintf(file, sizeof(file), "%s/file", argv[1]);
     snprintf(link_name, sizeof(link_name), "%s/link", argv[1]);
     snprintf(nothing, sizeof(nothing), "%s/nothing", argv[1]);
+    snprintf(missing, sizeof(missing), "%s/missing", argv[1]);
     file_fd = open(file, O_RDONLY | O_CLOEXEC);
     check(file_fd >= 0, file);
     check(socketpair(AF_UNIX, SOCK_STREAM, 0, pair_fd) == 0, "socketpair");

@@ -196,6 +196,7 @@ def section_start(bench):
 
 def section_floors(bench):
     own = [bench.work, bench.build]
+    chroot = bench.sandlock('--chroot', '/', read=own)
     kinds = [
         ('answered: a netlink socket refused, default policy', 'netlink socket',
          [bench.program('notify')], bench.sandlock(read=own)),
@@ -204,6 +205,14 @@ def section_floors(bench):
         ('opened on behalf: open+close under --fs-deny', 'open+close',
          [bench.program('notify'), '-o'],
          bench.sandlock('--fs-deny', str(bench.work / 'denied'), read=own)),
+        ('opened on behalf: open+close under --chroot', 'open+close',
+         [bench.program('notify'), '-o'], chroot),
+        ('stat under --chroot, against a call that is only answered', 'stat',
+         [bench.program('notify'), '-s'], chroot),
+        ('stat under --chroot, against a stat on behalf', 'stat',
+         [bench.program('notify'), '-b'], chroot),
+        ('stat of nothing under --chroot, against a stat on behalf', 'stat, missing',
+         [bench.program('notify'), '-b'], chroot),
     ]
     title('Supervised calls against the least a supervisor can do')
     rows = []
@@ -216,6 +225,33 @@ def section_floors(bench):
                          f'{statistics.median(ours[name]) / 1000:.1f}',
                          times(median_ratio(least[name], ours[name]))])
     table(['call', 'cores', 'bare µs', 'floor µs', 'sandlock µs', 'of the floor'], rows)
+
+
+def section_chroot(bench):
+    title('Programs under `--chroot /`')
+    rows = []
+    for w in workloads.prepare(bench.work, ('make', 'python')):
+        prefixes = [[], bench.sandlock('--cwd', str(w.cwd), '--chroot', '/', read=w.read,
+                                       write=w.write)]
+        rows.append(program_row(bench, w, prefixes))
+    table(PROGRAM_COLUMNS, rows)
+
+    title('Two busy processes against one: calls of stat in a tenth of a second')
+    file = str(bench.work / 'file')
+    own = [bench.work, bench.build]
+    boxes = {'bare': [], 'the floor: one thread that only answers': [bench.program('notify'), '-s'],
+             'sandlock --chroot /': bench.sandlock('--chroot', '/', read=own)}
+    rows = []
+    for name, box in boxes.items():
+        found = {1: [], 2: []}
+        for _ in range(bench.rounds):
+            for n, values in found.items():
+                out = subprocess.run([*box, bench.program('busy'), 'stat', str(n), file],
+                                     check=True, stdout=subprocess.PIPE, text=True).stdout
+                values.append(int(out))
+        rows.append([name, max(found[1]), max(found[2]), times(max(found[2]) / max(found[1])),
+                     times(median_ratio(found[1], found[2]))])
+    table(['sandbox', 'one', 'two', 'of one, best', 'paired median'], rows)
 
 
 # ---- sorted directories ----
@@ -279,26 +315,32 @@ def wall(argv, env, cwd):
             after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
 
 
+PROGRAM_COLUMNS = ['program', 'bare ms', 'sandlock ms', 'of bare, paired median',
+                   'of bare, minima', 'CPU time of bare']
+
+
+def program_row(bench, w, prefixes):
+    env = {**os.environ, **w.env}
+    results, used = [[], []], [[], []]
+    for i in range(bench.rounds + 1):
+        for prefix, result, cpu in zip(prefixes, results, used):
+            w.reset()
+            seconds = wall([*prefix, *w.argv], env, w.cwd)
+            if i > 0:  # the first one warms
+                result.append(seconds[0])
+                cpu.append(seconds[1])
+    return [w.name, f'{statistics.median(results[0]) * 1000:.0f}',
+            f'{statistics.median(results[1]) * 1000:.0f}',
+            times(median_ratio(*results)), times(min(results[1]) / min(results[0])),
+            times(median_ratio(*used))]
+
+
 def section_workloads(bench):
     title('Programs, default policy')
     rows = []
     for w in workloads.prepare(bench.work):
-        env = {**os.environ, **w.env}
-        prefixes = [[], bench.sandlock(read=w.read, write=w.write)]
-        results, used = [[], []], [[], []]
-        for i in range(bench.rounds + 1):
-            for prefix, result, cpu in zip(prefixes, results, used):
-                w.reset()
-                seconds = wall([*prefix, *w.argv], env, w.cwd)
-                if i > 0:  # the first one warms
-                    result.append(seconds[0])
-                    cpu.append(seconds[1])
-        rows.append([w.name, f'{statistics.median(results[0]) * 1000:.0f}',
-                     f'{statistics.median(results[1]) * 1000:.0f}',
-                     times(median_ratio(*results)), times(min(results[1]) / min(results[0])),
-                     times(median_ratio(*used))])
-    table(['program', 'bare ms', 'sandlock ms', 'of bare, paired median', 'of bare, minima',
-           'CPU time of bare'], rows)
+        rows.append(program_row(bench, w, [[], bench.sandlock(read=w.read, write=w.write)]))
+    table(PROGRAM_COLUMNS, rows)
 
 
 BUSY = [('malloc and free', ['alloc', '3000000'], ['-m', '1G']),
@@ -426,6 +468,7 @@ SECTIONS = {
     'start': section_start,
     'micro': section_micro,
     'floors': section_floors,
+    'chroot': section_chroot,
     'determinism': section_determinism,
     'workloads': section_workloads,
     'dirs': section_dirs,

@@ -105,24 +105,25 @@ def first_that_exists(*tools):
     return not missing
 
 
-def prepare(work):
+def prepare(work, only=('make', 'git', 'sqlite', 'python', 'redis')):
     work = pathlib.Path(work)
     memory = pathlib.Path('/dev/shm') / work.name
-    if first_that_exists('make', 'gcc'):
+    if 'make' in only and first_that_exists('make', 'gcc'):
         c_project(work / 'make', 200)
         yield make(work / 'make', 'make -j2, 200 files', 2)
-    if first_that_exists('git'):
+    if 'git' in only and first_that_exists('git'):
         # Twenty in one sandbox: one alone takes 4 ms, and would measure the start.
         w = git_repository(work / 'git', 1000)
         w.name = '20 × git status, 1,000 files'
         w.argv = ['sh', '-c', f'for i in $(seq 20); do {" ".join(w.argv)}; done']
         yield w
-    if first_that_exists('sqlite3'):
+    if 'sqlite' in only and first_that_exists('sqlite3'):
         # On tmpfs: waiting for a disk would hide what the sandbox costs.
         yield sqlite(memory if memory.parent.is_dir() else work / 'sqlite', 2000)
         remove(memory)
-    yield Workload('python, 20 imports', [PYTHON, '-B', '-c', f'import {IMPORTS}'])
-    if first_that_exists('redis-server', 'redis-benchmark'):
+    if 'python' in only:
+        yield Workload('python, 20 imports', [PYTHON, '-B', '-c', f'import {IMPORTS}'])
+    if 'redis' in only and first_that_exists('redis-server', 'redis-benchmark'):
         yield redis(work / 'redis')
 
 

@@ -120,11 +120,12 @@ int behalf_judge_remove(const struct request *r, const struct resolved *o, const
     return behalf_judge_entry(r, o, false, path);
 }
 
-static int target_finish(const struct request *r, int e, struct target *t)
+static int target_finish(const struct request *r, int e, unsigned walk, struct target *t)
 {
     int refused;
 
-    if (!request_alive(r))
+    /* A failure is only answered, too. */
+    if (!(walk & WALK_ANSWER) && !(e < 0 && t->at.parent_fd < 0) && !request_alive(r))
         return -ESRCH;
     if (e == 0 || t->at.parent_fd < 0)
         return e;
@@ -135,7 +136,8 @@ static int target_finish(const struct request *r, int e, struct target *t)
 int target_resolve(const struct request *r, int dirfd, child_addr path, unsigned walk,
                    struct target *ret)
 {
-    return target_finish(r, resolve_child_path(r, dirfd, path, walk, ret->path, &ret->at), ret);
+    return target_finish(r, resolve_child_path(r, dirfd, path, walk, ret->path, &ret->at), walk,
+                         ret);
 }
 
 int target_judge(const struct request *r, int dirfd, child_addr path, unsigned walk,
@@ -149,7 +151,7 @@ int target_judge(const struct request *r, int dirfd, child_addr path, unsigned w
 int target_again(const struct request *r, int dirfd, unsigned walk, struct target *t)
 {
     resolved_fini(&t->at);
-    return target_finish(r, resolve_path(r, dirfd, t->path, walk, &t->at), t);
+    return target_finish(r, resolve_path(r, dirfd, t->path, walk, &t->at), walk, t);
 }
 
 int target_entry(const struct target *t, char name[ENTRY_NAME_MAX])

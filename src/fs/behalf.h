@@ -38,7 +38,7 @@ static inline void target_fini(struct target *t)
     resolved_fini(&t->at);
 }
 #define _cleanup_target_ _cleanup_(target_fini)
-/* Reads, resolves, makes sure that the caller still waits. Always initialises *ret. A failure below
+/* Reads, resolves, makes sure that the caller still waits (not so with WALK_ANSWER). Always initialises *ret. A failure below
  * a refused directory is reported as the refusal: existence there is nobody's business. */
 int target_resolve(const struct request *r, int dirfd, child_addr path, unsigned walk,
                    struct target *ret);

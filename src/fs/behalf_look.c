@@ -20,6 +20,7 @@
 #include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
+#include "plan/root.h"
 
 #define LOOK_STAT_FLAGS (AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | 0x6000u)
 #define LOOK_SYNC_FLAGS 0x6000u /* AT_STATX_SYNC_TYPE */
@@ -39,9 +40,10 @@ static unsigned look_walk(uint32_t at_flags)
 
 /* A descriptor's own attributes are readable by fstat(2) without anybody being asked, so the empty
  * path is not judged: it would only break inherited descriptors. */
-static int look_stat_target(struct request *r, uint32_t flags, struct target *t)
+static int look_stat_target(struct request *r, uint32_t flags, unsigned walk, struct target *t)
 {
-    int e = target_resolve(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(flags), t);
+    int e = target_resolve(r, call_int(&r->call, 0), call_addr(&r->call, 1),
+                           look_walk(flags) | walk, t);
 
     if (e < 0 || !t->path[0])
         return e;
@@ -54,26 +56,77 @@ void behalf_show_stat(const struct request *r, struct stat *st)
     determinism_show_stat(r->sup, st);
 }
 
+static struct verdict look_answer_stat(struct request *r, struct stat *st)
+{
+    uint8_t out[ARCH_STAT_MAX];
+
+    return verdict_result(
+        request_write(r, call_addr(&r->call, 2), out, arch_native()->encode_stat(st, out)));
+}
+
+/* Is it the form by which C libraries make fstat(2)? Looked at once; when the path changes to "" later,
+ * the long way answers that as well. */
+static bool look_is_fstat(const struct request *r, uint32_t flags)
+{
+    char first;
+
+    return (flags & AT_EMPTY_PATH) && call_int(&r->call, 0) >= 0 &&
+           (r->call.args[1] == 0 ||
+            (request_read(r, call_addr(&r->call, 1), &first, 1) == 0 && first == '\0'));
+}
+
+/* fstat(2) in one call instead of five. -ENODATA: the object needs the long way, since its attributes may be
+ * told by somebody else than the kernel. */
+static int look_fstat(const struct request *r, int fd, struct stat *ret)
+{
+    const struct root *root = supervisor_plan(r->sup)->root;
+    char path[CHILD_FD_PATH_MAX];
+    struct fs_statx all;
+    struct sys_ident id;
+    int e;
+
+    if (staged_layer(r))
+        return -ENODATA;
+    request_fd_name(r, fd, path);
+    e = sys_identify_path(path, &id, &all);
+    if (e < 0)
+        return e == -ENOENT ? -EBADF : -ENODATA;
+    if ((major(id.dev) == 0 && !root_holds(root, &id)) || virtual_may_be(r, &id))
+        return -ENODATA;
+    if (!request_alive(r))
+        return -ESRCH;
+    sys_stat_of(&all, ret);
+    return 0;
+}
+
 struct verdict behalf_stat(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     uint32_t flags = call_u32(&r->call, 3);
-    uint8_t out[ARCH_STAT_MAX];
     struct stat st;
     int e;
 
     if (flags & ~LOOK_STAT_FLAGS)
         return verdict_errno(EINVAL);
-    e = look_stat_target(r, flags, &t);
+    if (look_is_fstat(r, flags)) {
+        e = look_fstat(r, call_int(&r->call, 0), &st);
+        if (e == 0)
+            behalf_show_stat(r, &st);
+        if (e != -ENODATA)
+            return e < 0 ? verdict_errno(e) : look_answer_stat(r, &st);
+    }
+    e = look_stat_target(r, flags, WALK_ATTRIBUTES, &t);
     if (e < 0)
         return verdict_errno(e);
-    e = staged_stat(r, t.at.fd, &st);
+    if (t.at.has_attributes && !staged_layer(r))
+        sys_stat_of(&t.at.attributes, &st);
+    else
+        e = staged_stat(r, t.at.fd, &st);
     if (e < 0)
         return verdict_errno(e);
     behalf_show_stat(r, &st);
     virtual_attributes(r, t.at.fd, &t.at.id, t.at.on_proc, &st);
-    size_t n = arch_native()->encode_stat(&st, out);
-    return verdict_result(request_write(r, call_addr(&r->call, 2), out, n));
+    return look_answer_stat(r, &st);
 }
 
 /* What the stand-in of a virtual file tells, in the fields of struct statx. */
@@ -108,7 +161,7 @@ struct verdict behalf_statx(struct request *r)
     if ((flags & ~LOOK_STAT_FLAGS) || (flags & LOOK_SYNC_FLAGS) == LOOK_SYNC_FLAGS ||
         (mask & 0x80000000u)) /* STATX__RESERVED */
         return verdict_errno(EINVAL);
-    e = look_stat_target(r, flags, &t);
+    e = look_stat_target(r, flags, 0, &t);
     if (e < 0)
         return verdict_errno(e);
     memset(out, 0, sizeof(out));
@@ -133,8 +186,8 @@ struct verdict behalf_access(struct request *r)
 
     if ((mode & ~7u) || (flags & ~(uint32_t)(AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)))
         return verdict_errno(EINVAL);
-    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(flags), JUDGE_LOOK,
-                     &t);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1),
+                     look_walk(flags) | WALK_ANSWER, JUDGE_LOOK, &t);
     if (e < 0)
         return verdict_errno(e);
     e = sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS));
@@ -203,12 +256,14 @@ struct verdict behalf_readlink(struct request *r)
         return verdict_errno(EINVAL);
     if (r->call.args[1] == 0) /* empty is allowed here, absent is not */
         return verdict_errno(EFAULT);
-    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), WALK_EMPTY_OK, JUDGE_LOOK,
-                     &t);
+    e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), WALK_EMPTY_OK | WALK_ANSWER,
+                     JUDGE_LOOK, &t);
     if (e < 0)
         return verdict_errno(e);
-    if (!S_ISLNK(t.at.id.mode))
+    if (!S_ISLNK(t.at.id.mode)) /* of each directory of a path: what realpath(3) asks most */
         return verdict_errno(t.path[0] ? EINVAL : ENOENT);
+    if (!request_alive(r))
+        return verdict_gone();
     n = look_self_link(r, &t, buf, sizeof(buf));
     if (n == -ENOENT)
         n = look_inside_link(r, &t, buf, sizeof(buf));

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/sysmacros.h>
 
+#include "fs/open_hint.h"
 #include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
@@ -136,6 +137,14 @@ static bool open_may_block(const struct sys_ident *id, uint64_t flags)
     if (S_ISCHR(id->mode))
         return !(major_nr == 1 || major_nr == 5 || (major_nr >= 136 && major_nr <= 143));
     return S_ISBLK(id->mode);
+}
+
+/* To open it changes nothing and tells nobody: only the injected descriptor counts, and the kernel takes
+ * none for a call that is gone. */
+static bool open_leaves_no_trace(const struct sys_ident *id, uint64_t flags)
+{
+    return (S_ISREG(id->mode) || S_ISDIR(id->mode)) && (flags & O_ACCMODE) == O_RDONLY &&
+           !(flags & (O_TRUNC | O_CREAT)) && !OPEN_IS_TMPFILE(flags);
 }
 
 static struct verdict open_verdict(int fd, uint64_t flags)
@@ -377,17 +386,56 @@ static struct verdict open_with_resolve(const struct request *r, const struct op
 
 /* ---- the handler ---- */
 
+/* Flags that a regular file opened for reading may have on the short way. */
+#define OPEN_READS ((uint64_t)(O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | 0100000 | 0400000))
+
+/*
+ * The short way: a path that led to a regular file last time is opened at once, and judged then. To open it
+ * again through an O_PATH descriptor costs a fifth of the whole. Without waiting, since it may be a FIFO by now: then,
+ * as after any other surprise, -EAGAIN and the long way. Descriptor or refusal otherwise.
+ */
+static int open_known_file(const struct request *r, const struct open_call *c, unsigned walk,
+                           struct target *t)
+{
+    int e;
+
+    if ((c->flags & ~OPEN_READS) || c->limits || staged_layer(r) || !open_hint_is_file(t->path))
+        return -EAGAIN;
+    e = resolve_open(r, t->path, O_RDONLY | O_NONBLOCK | O_NOCTTY | (int)c->flags, walk, &t->at);
+    if (e < 0 || !S_ISREG(t->at.id.mode) || virtual_may_be(r, &t->at.id)) {
+        open_hint_learn(t->path, false);
+        return -EAGAIN;
+    }
+    e = behalf_judge(r, &t->at, JUDGE_OPEN, t->path);
+    /* Not kept: the flag would show in F_GETFL. */
+    if (e == 0 && !(c->flags & O_NONBLOCK) && fcntl(t->at.fd, F_SETFL, 0) < 0)
+        e = -EIO;
+    return e < 0 ? e : steal_fd(&t->at.fd);
+}
+
 static struct verdict open_plain(const struct request *r, const struct open_call *c)
 {
     _cleanup_target_ struct target t;
     unsigned walk = c->limits | (c->flags & O_NOFOLLOW ? 0 : WALK_FOLLOW);
+    ssize_t n;
     int e;
 
+    t.at = (struct resolved)RESOLVED_INIT; /* not the path as well: that costs */
+    n = request_read_path(r, call_addr(&r->call, 1), t.path);
+    if (n < 0)
+        return verdict_errno((int)n);
+    e = open_known_file(r, c, walk, &t);
+    if (e != -EAGAIN)
+        return open_verdict(e, c->flags);
     if (c->flags & O_DIRECTORY)
         walk |= WALK_DIRECTORY;
-    e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
+    e = target_again(r, c->dirfd, walk | WALK_ANSWER, &t);
+    if (e == 0 && !open_leaves_no_trace(&t.at.id, c->flags) && !request_alive(r))
+        e = -ESRCH;
     if (e < 0)
         return verdict_errno(e);
+    if (t.path[0] == '/' && S_ISREG(t.at.id.mode) && !t.at.on_proc && !t.at.magic)
+        open_hint_learn(t.path, true);
     return open_existing(r, c, &t);
 }
 

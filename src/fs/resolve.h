@@ -20,6 +20,10 @@ enum walk_flags {
     WALK_NO_XDEV = 1u << 6,
     WALK_BENEATH = 1u << 7,
     WALK_IN_ROOT = 1u << 8,
+    /* The caller of target_resolve() only answers, so it need not know whether the notification is
+     * alive: the kernel drops the answer to one that is not, whoever's path was read. */
+    WALK_ANSWER = 1u << 9,
+    WALK_ATTRIBUTES = 1u << 10, /* fill `attributes`, where that costs nothing */
 };
 #define WALK_SCOPED (WALK_BENEATH | WALK_IN_ROOT)
 #define WALK_LIMITS (WALK_NO_LINKS | WALK_NO_MAGIC | WALK_NO_XDEV | WALK_SCOPED)
@@ -35,6 +39,8 @@ struct resolved {
     char dots[3];        /* ".", ".." or "/" when that is the last component, else "" */
     bool on_proc;        /* the object lies on a procfs */
     struct sys_ident id; /* of fd, when there is one */
+    bool has_attributes;
+    struct fs_statx attributes; /* of fd, STATX_BASIC_STATS; not what a layer shows */
 };
 #define RESOLVED_INIT             \
     {                             \
@@ -54,6 +60,12 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
  * read are left in path[PATH_MAX] for explain. */
 int resolve_child_path(const struct request *r, int dirfd, child_addr addr, unsigned flags,
                        char path[PATH_MAX], struct resolved *ret);
+
+/* Opens an absolute path at once, with flags of open(2) that must not wait for anybody: 0 with a descriptor
+ * that is not O_PATH in ret->fd, or -EAGAIN when the long way has to be gone. What was opened is not judged
+ * yet; it is not on procfs. Only WALK_FOLLOW and WALK_DIRECTORY. */
+int resolve_open(const struct request *r, const char *path, int how, unsigned flags,
+                 struct resolved *ret);
 
 /* "/proc/self/fd/N" for re-opening or acting through a descriptor of ours. */
 #define FD_PATH_MAX 32

@@ -164,6 +164,13 @@ int virtual_open(const struct request *r, int fd, const struct sys_ident *id, bo
     return virtual_render(r, v, fd);
 }
 
+bool virtual_may_be(const struct request *r, const struct sys_ident *id)
+{
+    struct virtual_state *s = supervisor_state(r->sup, &fs_virtual_feature);
+
+    return s && virtual_find(s, -1, id, false);
+}
+
 void virtual_attributes(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
                         struct stat *st)
 {
@@ -188,7 +195,7 @@ static bool virtual_wanted(const struct policy *p, const struct kernel *k)
         if (all_virtual_files[i]->wanted && all_virtual_files[i]->wanted(p, k))
             return true;
     }
-    return fs_grants_proc(p); /* costs a look at each grant: asked once */
+    return false;
 }
 
 /* False when the host has no such file: then there is nothing to stand in for. */
@@ -247,6 +254,7 @@ static const struct feature_call virtual_calls[] = {BEHALF_CALLS};
 const struct feature fs_virtual_feature = {
     .name = "virtual-files",
     .wanted = virtual_wanted,
+    .follows = &fs_procview_feature,
     .calls = virtual_calls,
     .ncalls = ARRAY_SIZE(virtual_calls),
     .closed = true,

@@ -45,5 +45,7 @@ int virtual_open(const struct request *r, int fd, const struct sys_ident *id, bo
  * rendered: device, inode number and size. Programs compare them before and after they open (cp). */
 void virtual_attributes(const struct request *r, int fd, const struct sys_ident *id, bool on_proc,
                         struct stat *st);
+/* Could the object, which is not on procfs, have a stand-in? */
+bool virtual_may_be(const struct request *r, const struct sys_ident *id);
 /* A sealed read-only memory file with this content: descriptor or -EIO. */
 int virtual_memory_file(const char *name, const void *data, size_t n);

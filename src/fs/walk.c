@@ -72,13 +72,6 @@ static int walk_next(struct walk *w, struct component *ret)
     return 0;
 }
 
-static int walk_dup(int fd)
-{
-    int new_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-
-    return new_fd < 0 ? -errno : new_fd;
-}
-
 /* ---- in the copy-on-write layer ---- */
 
 static void walk_leave_layer(struct walk *w)
@@ -104,7 +97,7 @@ static int walk_find_layer(struct walk *w)
 /* Goes to the directory of the view: cur_fd is the one of its sides that tells where it is. */
 static int walk_take_pos(struct walk *w, struct cow_pos *pos)
 {
-    int fd = walk_dup(pos->upper_fd >= 0 ? pos->upper_fd : pos->lower_fd);
+    int fd = sys_dup(pos->upper_fd >= 0 ? pos->upper_fd : pos->lower_fd);
 
     if (fd < 0) {
         cow_pos_fini(pos);
@@ -128,8 +121,8 @@ static bool walk_at_scope(const struct walk *w)
 static int walk_top(const struct walk *w)
 {
     if (w->flags & WALK_IN_ROOT)
-        return walk_dup(w->scope_fd);
-    return w->root ? walk_dup(w->root->fd) : sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
+        return sys_dup(w->scope_fd);
+    return w->root ? sys_dup(w->root->fd) : sys_open_path(AT_FDCWD, "/", O_DIRECTORY);
 }
 
 enum { WALK_AT_ROOT = 1, WALK_AT_MOUNT };
@@ -155,14 +148,14 @@ static int walk_up(const struct walk *w, int dir_fd)
     if (e < 0)
         return e;
     if ((w->flags & WALK_SCOPED) && sys_ident_same(&w->scope, &id))
-        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(dir_fd);
+        return w->flags & WALK_BENEATH ? -EXDEV : sys_dup(dir_fd);
     if (!w->root)
         return sys_open_path(dir_fd, "..", O_DIRECTORY);
     if (sys_ident_same(&w->root->id, &id))
-        return walk_dup(dir_fd);
+        return sys_dup(dir_fd);
     m = root_mount_top(w->root, &id);
     if (m)
-        return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->parent_fd);
+        return w->flags & WALK_NO_XDEV ? -EXDEV : sys_dup(m->parent_fd);
     fd = sys_open_path(dir_fd, "..", O_DIRECTORY);
     if (fd < 0)
         return fd;
@@ -170,7 +163,7 @@ static int walk_up(const struct walk *w, int dir_fd)
     if (e > 0)
         return fd;
     util_close(fd);
-    return e < 0 ? e : walk_dup(w->root->fd);
+    return e < 0 ? e : sys_dup(w->root->fd);
 }
 
 /* O_PATH descriptor of a component. */
@@ -184,13 +177,13 @@ static int walk_open_staged(struct walk *w, const char *name)
     if (strcmp(name, "..") != 0)
         return cow_open_path(w->layer, &w->pos, name);
     if (walk_at_scope(w))
-        return w->flags & WALK_BENEATH ? -EXDEV : walk_dup(w->cur_fd);
+        return w->flags & WALK_BENEATH ? -EXDEV : sys_dup(w->cur_fd);
     e = cow_parent(w->layer, &w->pos, &up);
     if (e == -EXDEV)
         return walk_up(w, w->pos.lower_fd);
     if (e < 0)
         return e;
-    fd = walk_dup(up.upper_fd >= 0 ? up.upper_fd : up.lower_fd);
+    fd = sys_dup(up.upper_fd >= 0 ? up.upper_fd : up.lower_fd);
     cow_pos_fini(&up);
     return fd;
 }
@@ -249,7 +242,7 @@ static int walk_open(struct walk *w, const char *name, bool *ret_mounted)
     if (e < 0)
         return e;
     if (e > 0)
-        return w->flags & WALK_NO_XDEV ? -EXDEV : walk_dup(m->fd);
+        return w->flags & WALK_NO_XDEV ? -EXDEV : sys_dup(m->fd);
     if (w->staged)
         return walk_open_staged(w, name);
     if ((w->root || (w->flags & WALK_SCOPED)) && strcmp(name, "..") == 0)
@@ -487,7 +480,7 @@ int walk_path(const struct request *r, int start_fd, const char *path, unsigned 
     w.rooted = *path == '/' || (flags & WALK_SCOPED);
     if ((flags & WALK_SCOPED) && sys_identify(start_fd, &w.scope) < 0)
         return -EIO;
-    w.cur_fd = start_fd < 0 || *path == '/' ? walk_top(&w) : walk_dup(start_fd);
+    w.cur_fd = start_fd < 0 || *path == '/' ? walk_top(&w) : sys_dup(start_fd);
     if (w.cur_fd < 0)
         return w.cur_fd;
     e = walk_find_layer(&w);

@@ -164,16 +164,10 @@ static int load_start(struct supervisor *sup, void **ret_state, struct error *er
     return 0;
 }
 
-static bool load_wanted(const struct policy *p, const struct kernel *k)
-{
-    (void)k;
-    return !p->no_supervisor && fs_grants_proc(p);
-}
-
 /* Takes no call: the start, and what was seen last. */
 const struct feature identity_load_feature = {
     .name = "load",
-    .wanted = load_wanted,
+    .follows = &fs_procview_feature,
     .start = load_start,
     .stop = free,
 };

@@ -31,14 +31,31 @@ void plan_fini(struct plan *p)
     *p = (struct plan){.anchor_fd = -1, .ruleset_fd = -1, .nested_fd = -1};
 }
 
+static bool feature_is_wanted(const bool *wanted, size_t i)
+{
+    if (wanted[i] || !all_features[i]->follows)
+        return wanted[i];
+    for (size_t k = 0; k < all_feature_count; k++) {
+        if (all_features[k] == all_features[i]->follows)
+            return wanted[k];
+    }
+    return false;
+}
+
 static int select_features(struct plan *p, struct error *err)
 {
+    _cleanup_free_ bool *wanted = calloc(all_feature_count, sizeof(*wanted));
+
     if (p->policy->no_supervisor)
         return 0;
+    if (!wanted)
+        return error_set(err, ERROR_SETUP, -ENOMEM, "features", "%s", error_text(ENOMEM));
+    for (size_t i = 0; i < all_feature_count; i++)
+        wanted[i] = all_features[i]->wanted && all_features[i]->wanted(p->policy, p->kernel);
     for (size_t i = 0; i < all_feature_count; i++) {
         const struct feature *f = all_features[i];
 
-        if (!f->wanted(p->policy, p->kernel))
+        if (!feature_is_wanted(wanted, i))
             continue;
         if (p->nfeatures >= PLAN_MAX_FEATURES)
             return error_set(err, ERROR_SETUP, -E2BIG, f->name, "more than %d features",

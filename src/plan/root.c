@@ -351,6 +351,11 @@ int root_new(const struct policy *p, struct root **ret, struct error *err)
     if (e < 0)
         error_set(err, ERROR_POLICY, e, "--chroot", "%s: %s", p->chroot ? p->chroot : "/",
                   error_text(e));
+    if (e == 0) {
+        uint64_t magic = sys_fs_magic(r->fd);
+
+        r->ordinary = magic != 0 && magic != PROC_SUPER_MAGIC && magic != SYSFS_MAGIC;
+    }
     if (e == 0 && p->chroot)
         e = root_mount_proc(r, p, err);
     if (e == 0)

@@ -31,6 +31,8 @@ struct root {
     int fd; /* O_PATH */
     struct sys_ident id;
     bool plain; /* the kernel's own walk cannot pass through anything hidden */
+    bool
+        ordinary; /* of a file system whose content is the same for everybody: not procfs, not sysfs */
     bool any_read_only;
     size_t n, room;
     struct root_mount *v;
@@ -64,6 +66,12 @@ const struct root_mount *root_mount_on(const struct root *r, const struct sys_id
 bool root_has_name(const struct root *r, const char *name);
 /* The mount whose top this object is, or NULL. */
 const struct root_mount *root_mount_top(const struct root *r, const struct sys_ident *id);
+/* Certainly not on procfs or sysfs: on the root's own mount, whose number is not given to another one
+ * while the root is open. */
+static inline bool root_holds(const struct root *r, const struct sys_ident *id)
+{
+    return r && r->ordinary && id->mnt != 0 && id->mnt == r->id.mnt;
+}
 /* Is this what lies beneath a mount? */
 bool root_is_hidden(const struct root *r, const struct sys_ident *id);
 

@@ -134,17 +134,22 @@ int request_fd_flags(const struct request *r, int fd)
     return sys_file_field(text, "flags", 8, &flags) < 0 ? -EIO : (int)flags;
 }
 
+void request_fd_name(const struct request *r, int fd, char path[CHILD_FD_PATH_MAX])
+{
+    if (fd == AT_FDCWD)
+        snprintf(path, CHILD_FD_PATH_MAX, "/proc/%d/cwd", (int)r->tid);
+    else
+        snprintf(path, CHILD_FD_PATH_MAX, "/proc/%d/fd/%d", (int)r->tid, fd);
+}
+
 int request_fd_path(const struct request *r, int fd)
 {
-    char path[48];
+    char path[CHILD_FD_PATH_MAX];
     int got;
 
-    if (fd == AT_FDCWD)
-        snprintf(path, sizeof(path), "/proc/%d/cwd", (int)r->tid);
-    else if (fd < 0)
+    if (fd < 0 && fd != AT_FDCWD)
         return -EBADF;
-    else
-        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)r->tid, fd);
+    request_fd_name(r, fd, path);
     got = sys_openat(AT_FDCWD, path, O_PATH | O_CLOEXEC, 0);
     if (got < 0)
         return got == -ENOENT && fd != AT_FDCWD ? -EBADF : got;

@@ -98,6 +98,10 @@ int request_addfd_at(const struct request *r, int fd, int at, uint32_t flags);
 /* O_PATH descriptor of the child's descriptor `fd`, through /proc/<tid>/fd/N: works for files and
  * directories without pidfd_getfd. -EBADF when not open. AT_FDCWD gives its working directory. */
 int request_fd_path(const struct request *r, int fd);
+/* "/proc/<tid>/fd/N", or its working directory with AT_FDCWD: leads where request_fd_path() does, for one
+ * call. Check request_alive() afterwards. fd is not negative otherwise. */
+#define CHILD_FD_PATH_MAX 48
+void request_fd_name(const struct request *r, int fd, char path[CHILD_FD_PATH_MAX]);
 /* Open flags of the child's descriptor from fdinfo (O_ACCMODE and O_PATH bits), or -EBADF. */
 int request_fd_flags(const struct request *r, int fd);
 /* Thread group and umask from /proc/<tid>/status. */
@@ -161,8 +165,10 @@ struct feature_call {
 
 struct feature {
     const char *name;
-    /* Does this policy on this kernel need the feature? Pure. */
+    /* Does this policy on this kernel need the feature? Pure. May be NULL. */
     bool (*wanted)(const struct policy *p, const struct kernel *k);
+    /* Or whenever that feature is active: what is dear to find out is asked once at a start. May be NULL. */
+    const struct feature *follows;
     const struct feature_call *calls;
     size_t ncalls;
     /* Calls that must not run natively while active because nobody mediates them: refused with

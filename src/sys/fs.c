@@ -19,34 +19,51 @@
 #define USAGE_MASK (0x1u | 0x100u | 0x400u)
 /* STATX_TYPE MODE NLINK UID INO, and STATX_MNT_ID of 5.8 */
 #define IDENT_MASK (0x1u | 0x2u | 0x4u | 0x8u | 0x100u | 0x1000u)
+#define BASIC_MASK 0x7ffu /* STATX_BASIC_STATS */
 
-static int identify(int dirfd, const char *path, int flags, struct sys_ident *ret)
+static int identify(int dirfd, const char *path, int flags, unsigned mask, struct sys_ident *ret,
+                    struct fs_statx *s)
 {
-    struct fs_statx s = {0};
-    long r = raw_call5(SYS_statx, dirfd, path, flags, IDENT_MASK, &s);
+    long r;
 
+    memset(s, 0, sizeof(*s));
+    r = raw_call5(SYS_statx, dirfd, path, flags, mask, s);
     if (r < 0)
         return (int)r;
     *ret = (struct sys_ident){
-        .dev = makedev(s.dev_major, s.dev_minor),
-        .ino = s.ino,
-        .mnt = s.mnt_id,
-        .mode = s.mode,
-        .nlink = s.nlink,
-        .uid = s.uid,
-        .rdev = makedev(s.rdev_major, s.rdev_minor),
+        .dev = makedev(s->dev_major, s->dev_minor),
+        .ino = s->ino,
+        .mnt = s->mnt_id,
+        .mode = s->mode,
+        .nlink = s->nlink,
+        .uid = s->uid,
+        .rdev = makedev(s->rdev_major, s->rdev_minor),
     };
     return 0;
 }
 
 int sys_identify(int fd, struct sys_ident *ret)
 {
-    return identify(fd, "", AT_EMPTY_PATH, ret);
+    struct fs_statx s;
+
+    return identify(fd, "", AT_EMPTY_PATH, IDENT_MASK, ret, &s);
+}
+
+int sys_identify_all(int fd, struct sys_ident *ret, struct fs_statx *ret_all)
+{
+    return identify(fd, "", AT_EMPTY_PATH, IDENT_MASK | BASIC_MASK, ret, ret_all);
+}
+
+int sys_identify_path(const char *path, struct sys_ident *ret, struct fs_statx *ret_all)
+{
+    return identify(AT_FDCWD, path, 0, IDENT_MASK | BASIC_MASK, ret, ret_all);
 }
 
 int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret)
 {
-    return identify(dirfd, name, AT_SYMLINK_NOFOLLOW, ret);
+    struct fs_statx s;
+
+    return identify(dirfd, name, AT_SYMLINK_NOFOLLOW, IDENT_MASK, ret, &s);
 }
 
 int sys_file_usage(const char *path, struct sys_usage *ret)
@@ -104,6 +121,35 @@ int sys_statx_at(int dirfd, const char *path, int flags, unsigned mask, struct f
 int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf)
 {
     return (int)raw_call5(SYS_statx, fd, "", at_flags | AT_EMPTY_PATH, mask, buf);
+}
+
+static struct timespec stat_time(const struct fs_statx *s, unsigned i)
+{
+    return (struct timespec){.tv_sec = s->time[i].sec, .tv_nsec = s->time[i].nsec};
+}
+
+void sys_stat_of(const struct fs_statx *s, struct stat *ret)
+{
+    *ret = (struct stat){
+        .st_dev = makedev(s->dev_major, s->dev_minor),
+        .st_ino = s->ino,
+        .st_mode = s->mode,
+        .st_nlink = s->nlink,
+        .st_uid = s->uid,
+        .st_gid = s->gid,
+        .st_rdev = makedev(s->rdev_major, s->rdev_minor),
+        .st_size = (off_t)s->size,
+        .st_blksize = (blksize_t)s->blksize,
+        .st_blocks = (blkcnt_t)s->blocks,
+        .st_atim = stat_time(s, 0),
+        .st_ctim = stat_time(s, 2),
+        .st_mtim = stat_time(s, 3),
+    };
+}
+
+int sys_dup(int fd)
+{
+    return (int)raw_call3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
 }
 
 int sys_statfs_fd(int fd, void *buf)

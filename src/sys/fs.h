@@ -29,6 +29,11 @@ static inline bool sys_ident_same(const struct sys_ident *a, const struct sys_id
 }
 /* Of an open descriptor (O_PATH is enough). */
 int sys_identify(int fd, struct sys_ident *ret);
+/* The same with all basic attributes (STATX_BASIC_STATS) of the same moment. */
+struct fs_statx;
+int sys_identify_all(int fd, struct sys_ident *ret, struct fs_statx *ret_all);
+/* The same of a path, links followed, magic ones too. */
+int sys_identify_path(const char *path, struct sys_ident *ret, struct fs_statx *ret_all);
 /* Of a name in a directory, links not followed. */
 int sys_identify_at(int dirfd, const char *name, struct sys_ident *ret);
 
@@ -71,6 +76,11 @@ _Static_assert(sizeof(struct fs_statx) == SYS_STATX_SIZE, "struct statx");
 _Static_assert(offsetof(struct fs_statx, mnt_id) == 144, "stx_mnt_id");
 int sys_statx_at(int dirfd, const char *path, int flags, unsigned mask, struct fs_statx *ret);
 int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf);
+/* What fstat(2) says of an object with these attributes. */
+struct stat;
+void sys_stat_of(const struct fs_statx *s, struct stat *ret);
+/* A duplicate that is closed on exec, in one call: some libraries make two. */
+int sys_dup(int fd);
 #define SYS_STATFS_SIZE 120 /* struct statfs of the 64-bit machines */
 int sys_statfs_fd(int fd, void *buf);
 void sys_statfs_set_read_only(void *buf);

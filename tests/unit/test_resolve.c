@@ -65,7 +65,8 @@ bool supervisor_is_member(const struct supervisor *s, pid_t pid)
     return pid == child;
 }
 
-static struct plan plan;
+static struct policy policy;
+static struct plan plan = {.policy = &policy};
 const struct plan *supervisor_plan(const struct supervisor *s)
 {
     (void)s;
