@@ -330,13 +330,6 @@ static int root_mount_all(struct root *r, const struct policy *p, struct error *
     return e;
 }
 
-static bool root_is_kernels(int fd)
-{
-    unsigned long magic = sys_fs_magic(fd);
-
-    return magic == PROC_SUPER_MAGIC || magic == SYSFS_MAGIC;
-}
-
 static int root_workdir(struct root *r, const struct policy *p, struct error *err)
 {
     _cleanup_close_ int fd = sys_open_path(AT_FDCWD, p->workdir, O_DIRECTORY);
@@ -346,10 +339,6 @@ static int root_workdir(struct root *r, const struct policy *p, struct error *er
 
     if (e == 0 && sys_ident_same(&id, &r->id))
         return error_set(err, ERROR_POLICY, -EINVAL, "--workdir", "cannot be the root directory");
-    if (e == 0 && root_is_kernels(fd))
-        return error_set(err, ERROR_POLICY, -EINVAL, "--workdir",
-                         "%s: lies on a file system of the kernel's, where nothing can be committed",
-                         p->workdir);
     if (e == 0) {
         ssize_t n = fd_location(fd, place, sizeof(place));
 
