@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -210,7 +211,7 @@ static long call(long nr, const long *a)
 }
 
 /* vfork would come back twice on one stack, whose second return leads anywhere: libc's does not. */
-static inline __attribute__((always_inline)) long call_once(long nr, const long *a)
+static long call_once(long nr, const long *a)
 {
 #ifdef SYS_vfork
     if (nr == SYS_vfork) {
