@@ -90,6 +90,8 @@ static int sandbox_launch(struct sandbox *s, struct error *err)
         if (r < 0)
             return r;
     }
+    /* Not earlier: names are resolved before, and Ctrl-C ends that. */
+    signals_hold(s);
     if (s->plan.behalf)
         return sandbox_launch_behalf(s, err);
     /* Notifications wait in the listener: nothing has to be ready, unless exec itself is one. */
@@ -182,6 +184,7 @@ void sandbox_free(struct sandbox *s)
 {
     if (!s)
         return;
+    signals_release(s);
     limits_stop(s->limits); /* while the anchor's number is its own */
     launch_leave(&s->launch);
     (void)sandbox_settle(s, NULL, NULL, NULL, NULL);

@@ -48,14 +48,37 @@ static uint64_t deadline_after(uint64_t ns)
 static const int forwarded_signals[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT,
                                         SIGUSR1, SIGUSR2, SIGTSTP, SIGCONT};
 
-static void loop_signals_open(struct wait_loop *w, sigset_t *old)
+static void forwarded_set(sigset_t *ret)
+{
+    sigemptyset(ret);
+    for (size_t i = 0; i < ARRAY_SIZE(forwarded_signals); i++)
+        sigaddset(ret, forwarded_signals[i]);
+}
+
+void signals_hold(struct sandbox *s)
 {
     sigset_t set;
 
-    sigemptyset(&set);
-    for (size_t i = 0; i < ARRAY_SIZE(forwarded_signals); i++)
-        sigaddset(&set, forwarded_signals[i]);
-    sigprocmask(SIG_BLOCK, &set, old);
+    if (!s->options.own_process || s->holds_signals)
+        return;
+    forwarded_set(&set);
+    sigprocmask(SIG_BLOCK, &set, &s->caller_mask);
+    s->holds_signals = true;
+}
+
+void signals_release(struct sandbox *s)
+{
+    if (s->holds_signals)
+        sigprocmask(SIG_SETMASK, &s->caller_mask, NULL);
+    s->holds_signals = false;
+}
+
+static void loop_signals_open(struct wait_loop *w)
+{
+    sigset_t set;
+
+    signals_hold(w->s);
+    forwarded_set(&set);
     w->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
@@ -294,7 +317,6 @@ static void loop_stats(const struct wait_loop *w)
 int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret, struct error *err)
 {
     struct wait_loop w = {.s = s, .result = ret, .kill_at = NO_DEADLINE, .signal_fd = -1};
-    sigset_t old;
 
     memset(ret, 0, sizeof(*ret));
     if (!s->started || s->launch.channel_fd < 0)
@@ -304,7 +326,7 @@ int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret,
     w.timeout_at = MIN(deadline_after(s->policy->timeout_ns), deadline_after(timeout_ns));
     w.serving = s->supervisor && s->supervisor->nreceivers > 0;
     if (s->options.own_process)
-        loop_signals_open(&w, &old);
+        loop_signals_open(&w);
     while (!w.empty)
         loop_turn(&w);
     limits_stop(s->limits);
@@ -313,9 +335,7 @@ int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret,
     loop_drain(&w);
     loop_result(&w);
     loop_stats(&w);
-    if (s->options.own_process) {
-        util_close(w.signal_fd);
-        sigprocmask(SIG_SETMASK, &old, NULL);
-    }
+    util_close(w.signal_fd);
+    signals_release(s);
     return 0;
 }

@@ -312,6 +312,16 @@ struct verdict behalf_truncate(struct request *r)
         fd = -1;
         return verdict_errno(e);
     }
+    if (S_ISREG(t.at.id.mode)) {
+        fd = behalf_reopen_file(t.at.fd, O_WRONLY);
+        if (fd == -EAGAIN)
+            return behalf_truncate_later(r, steal_fd(&t.at.fd), length);
+        if (fd >= 0)
+            return names_result(ftruncate(fd, length));
+        e = fd;
+        fd = -1;
+        return verdict_errno(e);
+    }
     fd = -1;
     fd_path(t.at.fd, path);
     return names_result(truncate(path, length));

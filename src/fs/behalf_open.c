@@ -169,10 +169,16 @@ static struct verdict open_object(const struct request *r, const struct open_cal
             return verdict_errno(e);
     }
     if (open_may_block(&t->at.id, c->flags))
-        return behalf_open_later(r, steal_fd(&t->at.fd), c->flags, S_ISFIFO(t->at.id.mode));
+        return behalf_open_later(r, steal_fd(&t->at.fd), c->flags,
+                                 S_ISFIFO(t->at.id.mode) ? WAIT_FIFO : WAIT_DEVICE);
     fd = staged_reopen(r, t->at.fd, &t->at.id, c->flags, c->mode);
-    if (fd == -ENODATA)
+    if (fd == -ENODATA && S_ISREG(t->at.id.mode)) {
+        fd = behalf_reopen_file(t->at.fd, c->flags);
+        if (fd == -EAGAIN && !(c->flags & O_NONBLOCK))
+            return behalf_open_later(r, steal_fd(&t->at.fd), c->flags, WAIT_LEASE);
+    } else if (fd == -ENODATA) {
         fd = behalf_reopen(t->at.fd, c->flags, c->mode);
+    }
     if (fd == -EACCES)
         request_explain(r, t->path, EACCES, "no grant, or file permissions",
                         (c->flags & O_ACCMODE) == O_RDONLY ? "add --fs-read" : "add --fs-write");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Opening through a descriptor, at once or on a worker. A FIFO's open waits for the other side, maybe
- * for ever: the worker never sleeps in the kernel for it but looks again and again, so that it can
- * give up when the caller is gone. Receivers and workers; flags are the child's.
+ * for ever, that of a file for who has a lease on it, up to 45 s: the worker never sleeps in the kernel for
+ * it but looks again and again, so that it can give up when the caller is gone. Receivers and workers; flags
+ * are the child's.
  */
 #include <errno.h>
 #include <poll.h>
@@ -22,10 +23,25 @@ int behalf_reopen(int fd, uint64_t flags, mode_t mode)
     return fd_reopen(fd, (int)f, mode);
 }
 
+/* What of the flags F_SETFL would take away. */
+#define REOPEN_KEPT ((uint64_t)(O_APPEND | O_DIRECT | O_NOATIME))
+
+int behalf_reopen_file(int fd, uint64_t flags)
+{
+    int e, got = behalf_reopen(fd, flags | O_NONBLOCK, 0);
+
+    if (got < 0 || (flags & O_NONBLOCK) || fcntl(got, F_SETFL, (int)(flags & REOPEN_KEPT)) == 0)
+        return got;
+    e = -errno;
+    util_close(got);
+    return e;
+}
+
 struct open_later {
     int fd;
     uint64_t flags;
-    bool fifo;
+    enum open_wait wait;
+    int64_t length; /* to truncate to; -1: to open */
 };
 
 /* A reader waits until a writer is there: it sees data, the hang-up of one that has left, or, without
@@ -81,24 +97,53 @@ static int wait_open_fifo(const struct request *r, const struct open_later *l)
     return fd;
 }
 
-static struct verdict wait_work(const struct request *r, void *arg)
+static int wait_open_leased(const struct request *r, const struct open_later *l)
 {
-    struct open_later *l = arg;
-    int fd = l->fifo ? wait_open_fifo(r, l) : behalf_reopen(l->fd, l->flags, 0);
-    uint32_t cloexec = l->flags & O_CLOEXEC ? O_CLOEXEC : 0;
+    struct timespec t = {.tv_nsec = WAIT_FIRST_MS * 1000000L};
+    int fd;
 
-    util_close(l->fd);
-    free(l);
-    return fd < 0 ? verdict_errno(fd) : verdict_inject(fd, cloexec);
+    for (;;) {
+        fd = behalf_reopen_file(l->fd, l->flags);
+        if (fd != -EAGAIN)
+            return fd;
+        if (!request_alive(r))
+            return -ESRCH;
+        nanosleep(&t, NULL);
+        t.tv_nsec = MIN(t.tv_nsec * 2, WAIT_MAX_MS * 1000000L);
+    }
 }
 
-struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags, bool fifo)
+static struct verdict wait_truncate(int fd, int64_t length)
+{
+    int e = ftruncate(fd, length) < 0 ? -errno : 0;
+
+    util_close(fd);
+    return verdict_result(e);
+}
+
+static struct verdict wait_work(const struct request *r, void *arg)
+{
+    struct open_later l = *(struct open_later *)arg;
+    int fd = l.wait == WAIT_FIFO    ? wait_open_fifo(r, &l)
+             : l.wait == WAIT_LEASE ? wait_open_leased(r, &l)
+                                    : behalf_reopen(l.fd, l.flags, 0);
+
+    util_close(l.fd);
+    free(arg);
+    if (fd < 0)
+        return verdict_errno(fd);
+    return l.length >= 0 ? wait_truncate(fd, l.length)
+                         : verdict_inject(fd, l.flags & O_CLOEXEC ? O_CLOEXEC : 0);
+}
+
+static struct verdict wait_later(const struct request *r, struct open_later later)
 {
     struct open_later *l = malloc(sizeof(*l));
     struct verdict v = verdict_errno(ENOMEM);
+    int fd = later.fd;
 
     if (l) {
-        *l = (struct open_later){.fd = fd, .flags = flags, .fifo = fifo};
+        *l = later;
         v = request_defer(r, wait_work, l);
     }
     if (v.kind != VERDICT_LATER) {
@@ -106,4 +151,16 @@ struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags
         free(l);
     }
     return v;
+}
+
+struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags,
+                                 enum open_wait wait)
+{
+    return wait_later(r, (struct open_later){.fd = fd, .flags = flags, .wait = wait, .length = -1});
+}
+
+struct verdict behalf_truncate_later(const struct request *r, int fd, int64_t length)
+{
+    return wait_later(
+        r, (struct open_later){.fd = fd, .flags = O_WRONLY, .wait = WAIT_LEASE, .length = length});
 }

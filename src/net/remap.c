@@ -329,11 +329,21 @@ static int write_name(const struct request *r, const struct net_addr *a)
     return rc ? rc : request_write(r, call_addr(&r->call, 2), &full, sizeof(full));
 }
 
+/* The common case costs no duplicate. */
+static bool remap_is_empty(struct remap *m)
+{
+    bool empty;
+
+    pthread_mutex_lock(&m->lock);
+    empty = m->n == 0;
+    pthread_mutex_unlock(&m->lock);
+    return empty;
+}
+
 static struct verdict tell_name(struct request *r, bool peer)
 {
-    struct remap *m = remap_of(r);
     int domain = 0;
-    _cleanup_close_ int fd = m->n ? net_socket_dup(r, &domain) : -1;
+    _cleanup_close_ int fd = remap_is_empty(remap_of(r)) ? -1 : net_socket_dup(r, &domain);
     struct net_addr a = {.len = sizeof(a.u)};
 
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6) ||

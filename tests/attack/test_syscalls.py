@@ -8,6 +8,7 @@ import pty
 import signal
 import struct
 import termios
+import time
 
 import pytest
 
@@ -194,6 +195,19 @@ def test_numbers_of_x32_are_not_there():
 TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD = 0x5412, 0x541c, 0x541d, 0x5423
 
 
+def lines_of(master, n):
+    """What was written to the terminal, which arrives some time after: until there are n lines."""
+    text = ''
+    for _ in range(int(1000 * LIMIT)):
+        try:
+            text += os.read(master, 65536).decode()
+        except BlockingIOError:
+            time.sleep(0.01)
+        if text.count('\r\n') >= n:
+            break
+    return text.split('\r\n')
+
+
 def test_terminal_ioctls():
     """IO-07, with the upper half of the number set as well: the kernel looks at 32 bits."""
     master, slave = pty.openpty()
@@ -205,15 +219,15 @@ def test_terminal_ioctls():
     size = s.call('ioctl', 1, termios.TIOCGWINSZ, buffer(8))
     path = os.ttyname(slave)
     wrapped = f'{helper("rawcall")} >{path}'
+    fcntl.fcntl(master, fcntl.F_SETFL, os.O_NONBLOCK)
     for options in ([], ['--fs-deny', '/etc/shadow'], ['--no-supervisor']):
-        fcntl.fcntl(master, fcntl.F_SETFL, os.O_NONBLOCK)
         result = run('-w', path, *options, '--', 'sh', '-c', wrapped, input=s.text())
         assert result.returncode == 0, result.stderr
-        text = os.read(master, 65536).decode().split('\r\n')
+        text = lines_of(master, size + 1)
         assert [int(text[i].split()[1]) for i in made] == [errno.EPERM] * len(made)
         assert text[size].split()[1] == '0'
     result = native('sh', '-c', wrapped, input=s.text())
-    outside = os.read(master, 65536).decode().split('\r\n')
+    outside = lines_of(master, size + 1)
     assert any(int(outside[i].split()[1]) != errno.EPERM for i in made), outside
     os.close(master)
     os.close(slave)

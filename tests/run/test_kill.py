@@ -145,6 +145,18 @@ def test_signals_to_the_supervisor_reach_the_command(name, background, tmp_path,
     assert process.stdout.read() == 'caught\n'
 
 
+@POLICIES
+def test_a_signal_at_once_is_passed_on_as_well(options, background, tmp_path):
+    """It may come before we wait for the command, which runs already: it is the command's all the same."""
+    script = 'trap "exit 42" TERM; echo ready; while :; do :; done'
+    for _ in range(5 if IN_VM else 20):
+        process = background(SANDLOCK, 'run', *GRANTS, *options, '--', 'sh', '-c', script,
+                             stdout=subprocess.PIPE)
+        assert process.stdout.readline() == 'ready\n'
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT) == 42
+
+
 def test_default_disposition_of_a_forwarded_signal(background, marker):
     process = start_sleeper(background, marker, count=3)
     process.send_signal(signal.SIGTERM)

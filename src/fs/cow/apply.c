@@ -262,7 +262,7 @@ static int open_object(struct apply *a, const char *path)
 
 static int step_attrs(struct apply *a, const struct cow_step *s)
 {
-    _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
+    _cleanup_place_ struct place from = {-1, NULL};
     _cleanup_close_ int from_fd = -1, to_fd = open_object(a, s->path);
     struct cow_attr attr = s->attr;
     bool owner;
@@ -295,7 +295,7 @@ static int step_once(struct apply *a, const struct cow_step *s)
     case STEP_KEEP:
         if (s->base == 'S')
             return 0; /* copied before */
-        /* fall through */
+        return step_leave(a, s);
     case STEP_OUT:
     case STEP_ASIDE: return step_leave(a, s);
     case STEP_MKDIR: return step_mkdir(a, s);

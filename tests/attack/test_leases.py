@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A lease (F_SETLEASE) makes the opens of others wait for its holder, up to 45 s: the supervisor's must not,
+for everybody's calls would wait with them."""
+import sys
+
+import pytest
+
+from common import SYSTEM, native, sandlock
+
+PROGRAM = """
+import fcntl, os, signal, sys
+folder, how = sys.argv[1:]
+file = folder + '/leased'
+with open(file, 'w') as stream:
+    stream.write('0123456789')
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+held = os.open(file, os.O_RDWR)
+fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+how = {'read': lambda: os.read(os.open(file, os.O_RDONLY), 4) == b'0123',
+       'append': lambda: fcntl.fcntl(os.open(file, os.O_WRONLY | os.O_APPEND), fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK) == os.O_APPEND,
+       'truncate': lambda: os.truncate(file, 5) is None and os.stat(file).st_size == 5}[how]
+children = []
+for _ in range(6):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if how() else 1)
+    children.append(child)
+for _ in range(200):
+    os.close(os.open(folder, os.O_RDONLY))
+    os.stat(folder)
+print('waiting', sum(os.waitpid(child, os.WNOHANG)[0] == 0 for child in children))
+fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+print('states', [os.waitpid(child, 0)[1] for child in children])
+"""
+EXPECTED = f'waiting 6\nstates {[0] * 6}\n'
+
+
+@pytest.mark.parametrize('how', ['read', 'append', 'truncate'])
+def test_waiting_for_a_lease_keeps_nobody_else(how, tmp_path):
+    (tmp_path / 'native').mkdir()
+    control = native(sys.executable, '-c', PROGRAM, tmp_path / 'native', how)
+    assert control.stdout == EXPECTED, control
+    for options in (['--fs-deny', '/etc/shadow'], ['--chroot', '/']):
+        done = sandlock('run', *SYSTEM, '-r', sys.prefix, '-w', tmp_path, *options, '--',
+                        sys.executable, '-c', PROGRAM, tmp_path, how)
+        assert done.stdout == EXPECTED, (options, done)
