@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,6 +36,7 @@ struct remap {
     struct remap_entry *v;
     size_t n;
     unsigned lines;
+    atomic_bool differs; /* is any port another outside? Most runs: none, and names are the kernel's */
 };
 
 static struct remap *remap_of(const struct request *r)
@@ -177,6 +179,8 @@ static int remap_note(struct remap *m, const struct policy *p, const struct rema
         m->v = calloc(REMAP_MAX, sizeof(*m->v));
     if (!m->v)
         return -ENOMEM;
+    if (fresh->seen != fresh->real)
+        m->differs = true;
     for (size_t i = 0; i < m->n; i++) { /* this name's earlier socket, closed by now */
         struct remap_entry *e = &m->v[i];
 
@@ -333,7 +337,7 @@ static struct verdict tell_name(struct request *r, bool peer)
 {
     struct remap *m = remap_of(r);
     int domain = 0;
-    _cleanup_close_ int fd = m->n ? net_socket_dup(r, &domain) : -1;
+    _cleanup_close_ int fd = m->differs ? net_socket_dup(r, &domain) : -1;
     struct net_addr a = {.len = sizeof(a.u)};
 
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6) ||
