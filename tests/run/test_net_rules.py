@@ -484,6 +484,20 @@ def test_unresolvable_name_starts_nothing(tmp_path):
     assert not witness.exists()
 
 
+@pytest.mark.parametrize('option, rule', [
+    ('--net-allow', 'localhost:80x'), ('--net-allow', '10.0.0.0/33'), ('--net-allow', 'ftp://localhost'),
+    ('--net-allow', 'icmp://localhost:1'), ('--net-allow', '[::1'), ('--net-allow', 'localhost:*,80'),
+    ('--net-deny', 'localhost'), ('--net-allow-bind', '70000'), ('--net-deny-bind', '9-1')])
+def test_a_wrong_rule_starts_nothing(option, rule, tmp_path):
+    witness = tmp_path / 'ran'
+    command = ['-w', tmp_path, '--', 'touch', witness]
+    r = execute([SANDLOCK, 'run', *SYSTEM, option, rule, *command])
+    assert r.code == 2 and len(r.err.splitlines()) == 1 and option in r.err, r.err
+    assert rule.partition(':')[2] in r.err
+    assert not witness.exists()
+    assert execute([SANDLOCK, 'run', *SYSTEM, '--net-allow', 'localhost:80', *command]).code == 0 and witness.exists()
+
+
 def test_proc_net_shows_the_own_sockets(near):
     code = '''
     l = socket.socket(); l.bind(('127.0.0.1', P[0])); l.listen(1)
