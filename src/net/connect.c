@@ -159,7 +159,8 @@ static struct verdict connect_inet(struct request *r, struct connect_job **job)
     bool dissolves = a->len >= sizeof(sa_family_t) && a->u.sa.sa_family == AF_UNSPEC;
     int rc = 0;
 
-    if (net_rules_of(r) && !dissolves)
+    /* Without rules as well: a socket that was received may be of a kind that none allows. */
+    if (!dissolves)
         rc = net_rules_judge(r, (*job)->fd, &(*job)->addr);
     if (rc < 0)
         return verdict_errno(rc);

@@ -274,31 +274,25 @@ static const struct feature_call keep_calls[] = {
     {OP_SOCKET, keep_socket, socket_clauses, ARRAY_SIZE(socket_clauses)},
 };
 
-#define UNIX_TEST(...)                                                        \
-    {                                                                         \
-        {.arg = 0, .cmp = CMP_EQ, .mask = ~0u, .value = AF_UNIX}, __VA_ARGS__ \
-    }
-#define KIND(type)                                            \
-    {                                                         \
-        .arg = 1, .cmp = CMP_EQ, .mask = 0xf, .value = (type) \
-    }
-
 /* Datagrams name their destination in every send, which would have to be made on the kept duplicate: a
  * pair has none, and descriptors are passed over pairs. So there are no datagrams (raw is the same). */
 static const struct filter_clause unix_clauses[] = {
-    {.test = UNIX_TEST(KIND(SOCK_STREAM)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
-    {.test = UNIX_TEST(KIND(SOCK_SEQPACKET)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
-    {.test = UNIX_TEST(KIND(SOCK_DGRAM)), .ntests = 2, .ret = SECCOMP_RET_ERRNO | EACCES},
-    {.test = UNIX_TEST(KIND(SOCK_RAW)), .ntests = 2, .ret = SECCOMP_RET_ERRNO | EACCES},
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_STREAM)},
+     .ntests = 2,
+     .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_SEQPACKET)},
+     .ntests = 2,
+     .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_DGRAM)},
+     .ntests = 2,
+     .ret = SECCOMP_RET_ERRNO | EACCES},
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_RAW)},
+     .ntests = 2,
+     .ret = SECCOMP_RET_ERRNO | EACCES},
 };
-static const struct filter_clause pair_clauses[] = {
-    {.test = UNIX_TEST(KIND(SOCK_DGRAM)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
-    {.test = UNIX_TEST(KIND(SOCK_RAW)), .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
-};
-
 static const struct feature_call keep_unix_calls[] = {
     {OP_SOCKET, keep_socket, unix_clauses, ARRAY_SIZE(unix_clauses)},
-    {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
+    {OP_SOCKETPAIR, net_socketpair, net_pair_clauses, NET_PAIR_CLAUSES},
 };
 
 /* Its sockets are kept by the feature below. */

@@ -101,3 +101,16 @@ struct verdict net_bind(struct request *r);
 int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p);
 /* socketpair.c: where sends are not looked at, answers datagram pairs with sequenced-packet pairs. */
 struct verdict net_socketpair(struct request *r);
+
+/* Tests of socket and socketpair: the family, and the type without its flags. */
+#define NET_UNIX_SOCKET                                        \
+    {                                                          \
+        .arg = 0, .cmp = CMP_EQ, .mask = ~0u, .value = AF_UNIX \
+    }
+#define NET_TYPE_IS(t)                                     \
+    {                                                      \
+        .arg = 1, .cmp = CMP_EQ, .mask = 0xf, .value = (t) \
+    }
+/* The pairs that it answers. */
+#define NET_PAIR_CLAUSES 2
+extern const struct filter_clause net_pair_clauses[NET_PAIR_CLAUSES];

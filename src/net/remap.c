@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -35,6 +36,8 @@ struct remap {
     struct remap_entry *v;
     size_t n;
     unsigned lines;
+    atomic_bool
+        differs; /* is any port another outside? Most runs: none, and names are the kernel's */
 };
 
 static struct remap *remap_of(const struct request *r)
@@ -177,6 +180,8 @@ static int remap_note(struct remap *m, const struct policy *p, const struct rema
         m->v = calloc(REMAP_MAX, sizeof(*m->v));
     if (!m->v)
         return -ENOMEM;
+    if (fresh->seen != fresh->real)
+        m->differs = true;
     for (size_t i = 0; i < m->n; i++) { /* this name's earlier socket, closed by now */
         struct remap_entry *e = &m->v[i];
 
@@ -329,21 +334,11 @@ static int write_name(const struct request *r, const struct net_addr *a)
     return rc ? rc : request_write(r, call_addr(&r->call, 2), &full, sizeof(full));
 }
 
-/* The common case costs no duplicate. */
-static bool remap_is_empty(struct remap *m)
-{
-    bool empty;
-
-    pthread_mutex_lock(&m->lock);
-    empty = m->n == 0;
-    pthread_mutex_unlock(&m->lock);
-    return empty;
-}
-
 static struct verdict tell_name(struct request *r, bool peer)
 {
+    struct remap *m = remap_of(r);
     int domain = 0;
-    _cleanup_close_ int fd = remap_is_empty(remap_of(r)) ? -1 : net_socket_dup(r, &domain);
+    _cleanup_close_ int fd = m->differs ? net_socket_dup(r, &domain) : -1;
     struct net_addr a = {.len = sizeof(a.u)};
 
     if (fd < 0 || (domain != AF_INET && domain != AF_INET6) ||

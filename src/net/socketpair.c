@@ -10,6 +10,15 @@
 
 #include "net/net.h"
 
+/* A datagram end can name any destination in sendto and sendmsg, which the filter cannot read. The
+ * kernel turns SOCK_RAW into SOCK_DGRAM for this family. */
+const struct filter_clause net_pair_clauses[NET_PAIR_CLAUSES] = {
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_DGRAM)},
+     .ntests = 2,
+     .ret = SECCOMP_RET_USER_NOTIF},
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_RAW)}, .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
+};
+
 struct verdict net_socketpair(struct request *r)
 {
     int type = call_int(&r->call, 1), protocol = call_int(&r->call, 2), sv[2], number[2] = {-1, -1};

@@ -12,7 +12,6 @@
 #include "net/watch.h"
 
 #define ABI_RESOLVE_UNIX 9
-#define TYPE_MASK 0xf /* the rest of socket()'s type argument is flags */
 
 /* Where connect is performed on behalf anyway, it is for these sockets too. */
 bool net_unix_is_native(const struct policy *p, const struct kernel *k)
@@ -66,29 +65,15 @@ static struct verdict unix_refuse(struct request *r)
     return call_int(&r->call, 0) == AF_UNIX ? verdict_errno(EACCES) : verdict_pass();
 }
 
-#define UNIX_SOCKET                                            \
-    {                                                          \
-        .arg = 0, .cmp = CMP_EQ, .mask = ~0u, .value = AF_UNIX \
-    }
-#define TYPE_IS(t)                                               \
-    {                                                            \
-        .arg = 1, .cmp = CMP_EQ, .mask = TYPE_MASK, .value = (t) \
-    }
 #define REFUSE (SECCOMP_RET_ERRNO | EACCES)
 
-/* A datagram end can name any destination in sendto and sendmsg, which the filter cannot read. The
- * kernel turns SOCK_RAW into SOCK_DGRAM for this family. */
-static const struct filter_clause pair_clauses[] = {
-    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_DGRAM)}, .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
-    {.test = {UNIX_SOCKET, TYPE_IS(SOCK_RAW)}, .ntests = 2, .ret = SECCOMP_RET_USER_NOTIF},
-};
 static const struct filter_clause closed_clauses[] = {
-    {.test = {UNIX_SOCKET}, .ntests = 1, .ret = REFUSE},
+    {.test = {NET_UNIX_SOCKET}, .ntests = 1, .ret = REFUSE},
 };
 
 static const struct feature_call closed_calls[] = {
     {OP_SOCKET, unix_refuse, closed_clauses, ARRAY_SIZE(closed_clauses)},
-    {OP_SOCKETPAIR, net_socketpair, pair_clauses, ARRAY_SIZE(pair_clauses)},
+    {OP_SOCKETPAIR, net_socketpair, net_pair_clauses, NET_PAIR_CLAUSES},
 };
 static const struct feature_call open_calls[] = {
     {OP_CONNECT, net_connect, NULL, 0},

@@ -103,3 +103,46 @@ def server(address, word, family=socket.AF_INET):
         w = Words(s, word)
         yield w
         w.close()
+
+
+class Server:
+    """TCP that says a word, UDP that collects, on one port of one address."""
+
+    def __init__(self, address, word, port=0):
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        tcp, self.udp = socket.socket(family), socket.socket(family, socket.SOCK_DGRAM)
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tcp.bind((address, port))
+            self.port = tcp.getsockname()[1]
+            self.udp.bind((address, self.port))
+        except OSError:
+            tcp.close()
+            self.udp.close()
+            raise
+        self.udp.settimeout(0.1)
+        self.words = Words(tcp, word)
+
+    @property
+    def accepted(self):
+        return self.words.accepted
+
+    def datagrams(self):
+        got = []
+        with contextlib.suppress(OSError):
+            while True:
+                got.append(self.udp.recv(70000))
+        return got
+
+    def close(self):
+        self.words.close()
+        self.udp.close()
+
+
+def free_ports(n):
+    """As text: nobody had them a moment ago."""
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for s in found:
+            s.bind(('127.0.0.1', 0))
+        return [str(s.getsockname()[1]) for s in found]

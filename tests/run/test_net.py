@@ -12,21 +12,12 @@ import shutil
 import socket
 import subprocess
 import textwrap
-import threading
 import time
 
 import pytest
 
-from common import DOCKER
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SANDLOCK = pathlib.Path(os.environ.get('SANDLOCK', ROOT / 'build' / 'sandlock')).resolve()
-HELPERS = pathlib.Path(os.environ.get('SANDLOCK_BUILD', SANDLOCK.parent)).resolve() / 'tests' / 'helpers'
-SLOW = int(os.environ.get('SANDLOCK_SLOW', '1'))
-PYTHON = '/usr/bin/python3' if os.path.exists('/usr/bin/python3') else shutil.which('python3')
-SYSTEM = [a for p in ('/usr', '/lib', '/lib64', '/bin', '/etc') if os.path.exists(p)
-          for a in ('-r', p)]
-SECONDS = '10' if os.environ.get('SANDLOCK_LONG') else '2'
+from common import DOCKER, HELPERS, SANDLOCK, SYSTEM
+from net_common import PYTHON, SECONDS, SLOW, execute, free_ports, server
 
 PRELUDE = '''
 import errno, os, socket, struct, sys
@@ -48,32 +39,6 @@ def unix(path, kind=socket.SOCK_STREAM):
 '''
 
 
-class Result:
-    """What one program printed, a word a line, and what sandlock said about it."""
-
-    def __init__(self, done):
-        self.code = done.returncode
-        self.out = done.stdout
-        self.lines = done.stdout.split('\n')[:-1]
-        self.err = done.stderr
-
-    @property
-    def denied(self):
-        return [l for l in self.err.splitlines() if l.startswith('sandlock: denied: ')
-                and not re.fullmatch(r'sandlock: denied: \d+', l)]
-
-    def notified(self, op=None):
-        if op is None:
-            return int(re.search(r'^sandlock: notifications: (\d+)$', self.err, re.M)[1])
-        m = re.search(rf'^sandlock: notifications by operation: .*\b{op} (\d+)', self.err, re.M)
-        return int(m[1]) if m else 0
-
-
-def execute(argv, timeout=60):
-    return Result(subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, timeout=timeout * SLOW,
-                                 capture_output=True, text=True))
-
-
 def bare(code, *args):
     """The control: the program without the sandbox."""
     r = execute([PYTHON, '-c', PRELUDE + textwrap.dedent(code), *args])
@@ -90,37 +55,6 @@ def boxed(policy, code, *args):
 
 def both(policy, code, *args):
     return bare(code, *args).lines, boxed(policy, code, *args).lines
-
-
-class Server:
-    """Answers every connection with a word and closes it."""
-
-    def __init__(self, sock, word):
-        self.sock, self.word = sock, word
-        sock.listen(64)
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        while True:
-            try:
-                c, _ = self.sock.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError), c:
-                c.sendall(self.word)
-
-    @property
-    def port(self):
-        return self.sock.getsockname()[1]
-
-
-@contextlib.contextmanager
-def server(address, word, family=socket.AF_INET):
-    with socket.socket(family) as s:
-        s.bind(address)
-        yield Server(s, word)
-        with contextlib.suppress(OSError):
-            s.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
@@ -282,15 +216,8 @@ t(lambda: bind(int(sys.argv[2])))
 '''
 
 
-def free_ports():
-    with socket.socket() as a, socket.socket() as b:
-        a.bind(('127.0.0.1', 0))
-        b.bind(('127.0.0.1', 0))
-        return str(a.getsockname()[1]), str(b.getsockname()[1])
-
-
 def test_bind_is_denied_by_default_and_allowed_by_port():
-    ports = free_ports()
+    ports = free_ports(2)
     assert both([], BIND, *ports) == (['ok', 'ok'], ['EACCES', 'EACCES'])
     assert boxed(['--net-allow-bind', ports[0]], BIND, *ports).lines == ['ok', 'EACCES']
     assert boxed(['--net-allow-bind', '*'], BIND, *ports).lines == ['ok', 'ok']
@@ -304,7 +231,7 @@ LISTEN = 't(lambda: socket.socket().listen(1))\nt(lambda: socket.socket(socket.A
 def test_listen_without_bind():
     control, ours = both([], LISTEN)
     assert control[0] == 'ok' and ours == ['EACCES', 'EACCES']
-    ports = free_ports()
+    ports = free_ports(2)
     assert boxed(['--net-allow-bind', ports[0]], LISTEN).lines[0] == 'EACCES'
     assert boxed(['--net-allow-bind', '0'], LISTEN).lines[0] == 'ok'
     assert boxed(['--net-allow-bind', '*'], LISTEN).lines[0] == 'ok'

@@ -6,19 +6,16 @@ Loopback only. Each denial has its control, the same program without the sandbox
 import contextlib
 import os
 import re
-import shutil
 import socket
 import subprocess
-import sys
 import textwrap
-import threading
 import time
 
 import pytest
 
 from common import DOCKER, SANDLOCK, SLOW, SYSTEM as COMMON
+from net_common import PYTHON, Server, execute, free_ports
 
-PYTHON = '/usr/bin/python3' if os.path.exists('/usr/bin/python3') else shutil.which('python3')
 SYSTEM = [*COMMON, '-r', '/dev/null', '-r', '/dev/urandom']
 
 PRELUDE = '''
@@ -41,21 +38,6 @@ P = [int(a) for a in sys.argv[1:] if a.isdigit()]
 '''
 
 
-class Result:
-    def __init__(self, done):
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
-        self.lines = done.stdout.split('\n')[:-1]
-
-    def notified(self, op):
-        m = re.search(rf'^sandlock: notifications by operation: .*\b{op} (\d+)', self.err, re.M)
-        return int(m[1]) if m else 0
-
-
-def execute(argv, timeout=60, **options):
-    return Result(subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, text=True,
-                                 timeout=timeout * SLOW, capture_output=True, **options))
-
-
 def bare(code, *args):
     r = execute([PYTHON, '-c', PRELUDE + textwrap.dedent(code), *args])
     assert r.code == 0, r.err
@@ -67,43 +49,6 @@ def boxed(policy, code, *args, **options):
                  PRELUDE + textwrap.dedent(code), *args], **options)
     assert r.code == 0, r.err
     return r
-
-
-class Server:
-    """TCP that says a word, UDP that counts, on one port of one address."""
-
-    def __init__(self, address, word, port=0):
-        family = socket.AF_INET6 if ':' in address else socket.AF_INET
-        self.tcp, self.udp = socket.socket(family), socket.socket(family, socket.SOCK_DGRAM)
-        self.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.tcp.bind((address, port))
-        self.port = self.tcp.getsockname()[1]
-        self.udp.bind((address, self.port))
-        self.udp.settimeout(0.1)
-        self.tcp.listen(64)
-        self.word, self.accepted = word, 0
-        threading.Thread(target=self.serve, daemon=True).start()
-
-    def serve(self):
-        with contextlib.suppress(OSError):
-            while True:
-                c, _ = self.tcp.accept()
-                self.accepted += 1
-                with contextlib.suppress(OSError), c:
-                    c.sendall(self.word)
-
-    def datagrams(self):
-        got = []
-        with contextlib.suppress(OSError):
-            while True:
-                got.append(self.udp.recv(70000))
-        return got
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self.tcp.shutdown(socket.SHUT_RDWR)
-        self.tcp.close()
-        self.udp.close()
 
 
 @pytest.fixture
@@ -539,6 +484,20 @@ def test_unresolvable_name_starts_nothing(tmp_path):
     assert not witness.exists()
 
 
+@pytest.mark.parametrize('option, rule', [
+    ('--net-allow', 'localhost:80x'), ('--net-allow', '10.0.0.0/33'), ('--net-allow', 'ftp://localhost'),
+    ('--net-allow', 'icmp://localhost:1'), ('--net-allow', '[::1'), ('--net-allow', 'localhost:*,80'),
+    ('--net-deny', 'localhost'), ('--net-allow-bind', '70000'), ('--net-deny-bind', '9-1')])
+def test_a_wrong_rule_starts_nothing(option, rule, tmp_path):
+    witness = tmp_path / 'ran'
+    command = ['-w', tmp_path, '--', 'touch', witness]
+    r = execute([SANDLOCK, 'run', *SYSTEM, option, rule, *command])
+    assert r.code == 2 and len(r.err.splitlines()) == 1 and option in r.err, r.err
+    assert rule.partition(':')[2] in r.err
+    assert not witness.exists()
+    assert execute([SANDLOCK, 'run', *SYSTEM, '--net-allow', 'localhost:80', *command]).code == 0 and witness.exists()
+
+
 def test_proc_net_shows_the_own_sockets(near):
     code = '''
     l = socket.socket(); l.bind(('127.0.0.1', P[0])); l.listen(1)
@@ -601,14 +560,6 @@ t(lambda: bind(P[1], socket.SOCK_DGRAM))
 t(lambda: bind(0))
 t(lambda: socket.socket().listen(1))
 '''
-
-
-def free_ports(n):
-    with contextlib.ExitStack() as stack:
-        found = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for s in found:
-            s.bind(('127.0.0.1', 0))
-        return [str(s.getsockname()[1]) for s in found]
 
 
 def test_denied_binds():
@@ -775,111 +726,3 @@ def test_icmp_echo():
         ['ping', REFUSED, 'EACCES', 'EACCES']
     assert ask('--net-allow', '*') == ['EACCES', 'EACCES', '3', 'EACCES']
     assert ask('--net-allow', 'icmp://*') == ['ping', 'ping', 'EACCES', 'EACCES']
-
-
-# ---- programs ----
-
-@pytest.fixture
-def web(tmp_path):
-    """A directory over HTTP on 127.0.0.1, with a git repository in it."""
-    (tmp_path / 'www').mkdir()
-    (tmp_path / 'www' / 'page').write_text('hello\n')
-    p = subprocess.Popen([PYTHON, '-u', '-m', 'http.server', '--bind', '127.0.0.1', '0'],
-                         cwd=tmp_path / 'www', stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                         text=True)
-    port = re.search(r'port (\d+)', p.stdout.readline())[1]
-    yield tmp_path, port
-    p.kill()
-    p.wait()
-    p.stdout.close()
-
-
-CLIENTS = {
-    'curl': ['curl', '-s', '-m', '60', '{}/page'],
-    'wget': ['wget', '-q', '-t', '1', '-O', '-', '{}/page'],
-    'busybox': ['busybox', 'wget', '-q', '-O', '-', '{}/page'],
-    'node': ['node', '-e', 'require("http").get("{}/page",r=>r.on("data",d=>process.stdout.write(d)))'
-                           '.on("error",e=>process.exit(7))'],
-    'python3': [PYTHON, '-c', 'import urllib.request as u; print(u.urlopen("{}/page").read().decode(),'
-                              ' end="")'],
-}
-
-
-@pytest.mark.parametrize('name', CLIENTS)
-@pytest.mark.parametrize('rule', ['localhost:{}', 'tcp://127.0.0.1:{}'])
-def test_http_clients(web, name, rule):
-    base, port = web
-    if not shutil.which(name):
-        pytest.skip(f'{name} is not installed')
-    argv = [a.replace('{}', f'http://localhost:{port}') for a in CLIENTS[name]]
-    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', base]
-    if execute(argv).out != 'hello\n':
-        pytest.skip(f'{name} cannot fetch a page here, without a sandbox either')
-    assert execute([*box, '--net-allow', rule.format(port), '--', *argv]).out == 'hello\n'
-    r = execute([*box, '--net-allow', rule.format(1), '--', *argv])
-    assert r.out == '' and r.code != 0
-
-
-def test_git_and_pip_over_http(web):
-    base, port = web
-    www = base / 'www'
-    quiet = {k: v for k, v in os.environ.items() if not k.startswith('PIP_')}
-    quiet |= {'HOME': str(base), 'GIT_CONFIG_NOSYSTEM': '1', 'GIT_CONFIG_GLOBAL': '/dev/null'}
-    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', base, '-w', '/dev/null', '--net-allow',
-           f'localhost:{port}', '--']
-    if not os.path.exists('/usr/lib/git-core/git-remote-http'):
-        pytest.skip('git has no HTTP here')
-    for argv in (['git', 'init', '-q', www / 'w'],
-                 ['git', '-C', www / 'w', '-c', 'user.name=a', '-c', 'user.email=b', 'commit', '-q',
-                  '--allow-empty', '-m', 'first'],
-                 ['git', 'clone', '-q', '--bare', www / 'w', www / 'r.git'],
-                 ['git', '-C', www / 'r.git', 'update-server-info']):
-        assert execute(argv, env=quiet).code == 0
-    r = execute([*box, 'git', 'clone', '-q', f'http://localhost:{port}/r.git', base / 'c'], env=quiet)
-    assert r.code == 0, r.err
-    assert (base / 'c' / '.git').is_dir()
-    if execute([PYTHON, '-m', 'pip', '--version']).code != 0:
-        return
-    (www / 'simple' / 'tiny').mkdir(parents=True)
-    wheel = www / 'simple' / 'tiny' / 'tiny-1-py3-none-any.whl'
-    subprocess.run([sys.executable, '-c', textwrap.dedent('''
-        import sys, zipfile
-        z = zipfile.ZipFile(sys.argv[1], 'w')
-        z.writestr('tiny.py', 'x = 1')
-        z.writestr('tiny-1.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n')
-        z.writestr('tiny-1.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
-        z.writestr('tiny-1.dist-info/RECORD', '')
-        '''), wheel], check=True)
-    (www / 'simple' / 'tiny' / 'index.html').write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
-    r = execute([*box, PYTHON, '-m', 'pip', '-q', '--disable-pip-version-check', 'install', '--target',
-                 base / 'site', '--index-url', f'http://localhost:{port}/simple', 'tiny'],
-                env={**quiet, 'TMPDIR': str(base), 'PIP_CONFIG_FILE': '/dev/null'})
-    assert r.code == 0, r.err
-    assert (base / 'site' / 'tiny.py').exists()
-
-
-def test_redis_inside_and_outside(tmp_path):
-    if not shutil.which('redis-server'):
-        pytest.skip('redis is not installed')
-    port, = free_ports(1)
-    server = ['redis-server', '--port', port, '--save', '', '--dir', tmp_path, '--bind', '127.0.0.1']
-    ask = ['redis-cli', '-p', port]
-    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', tmp_path, '-w', '/dev/null']
-
-    def ready():
-        for _ in range(int(200 * SLOW)):
-            if execute([*ask, 'ping']).out == 'PONG\n':
-                return True
-            time.sleep(0.05)
-        return False
-
-    p = subprocess.Popen([str(a) for a in [*box, '--port-remap', '--net-allow-bind', port, '--',
-                                           *server]], stdout=subprocess.DEVNULL)
-    try:
-        assert ready()
-        assert execute([*box, '--net-allow', f'localhost:{port}', '--', *ask, 'set', 'k', 'v']).out == 'OK\n'
-        r = execute([*box, '--net-allow', 'localhost:1', '--', *ask, 'get', 'k'])
-        assert 'Connection refused' in r.err + r.out
-    finally:
-        p.terminate()
-        p.wait()

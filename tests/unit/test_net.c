@@ -17,8 +17,8 @@
 
 #include "net/keep.h"
 #include "net/net.h"
-#include "net/rules.h"
 #include "net/nl.h"
+#include "net/rules.h"
 
 /* ---- addresses ---- */
 
