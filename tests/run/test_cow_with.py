@@ -280,8 +280,10 @@ def test_limits_and_repeatable_runs(work, args):
 
 
 def test_process_limit_holds(work):
-    done = inside(work, 'for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo x > late', '-P', '4', '--on-error', 'commit')
-    assert done.returncode != 0 or not (work / 'late').exists() or 'fork' in done.stderr
+    text = 'for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; echo x > late'
+    done = inside(work, text, '-P', '4', '--on-error', 'commit')
+    assert done.returncode != 0 and 'fork' in done.stderr and not (work / 'late').exists()
+    assert inside(work, text, '-P', '20', '--on-error', 'commit').returncode == 0 and (work / 'late').exists()
 
 
 # ---- special files ----
