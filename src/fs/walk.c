@@ -219,7 +219,9 @@ static int walk_enter(struct walk *w, const char *name, bool mounted, int *fd,
     w->cur_fd = steal_fd(fd);
     walk_leave_layer(w);
     /* Out of a mount that lies in the view; or the view's top is the command's root. */
-    return up ? walk_find_layer(w) : 0;
+    if (up && w->layer && (w->root->n || cow_is_top(w->layer, &w->root->id)))
+        return walk_find_layer(w);
+    return 0;
 }
 
 /* The mount on this name where we are: 1, 0, or -errno. Mounts are known by lower's directories. */
