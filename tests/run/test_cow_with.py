@@ -2,6 +2,7 @@
 """--workdir together with the rest: --fs-deny, --fs-mount, --chroot, the root, limits, other sandboxes."""
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import threading
@@ -46,6 +47,17 @@ def test_denied_names(work):
     assert {'file', 'hard', 'inner', 'deep'} <= set(done.stdout.split()) and lines == ['A  dir/new']
     control, _ = dry(work, DENIED, '-r', '/proc')
     assert {'read', 'write', 'ln', 'create', 'above'} <= set(control.stdout.split())
+
+
+def test_denied_programs(work):
+    """Programs of the layer run as ever; a denied one does not, nor a copy of what cannot be read."""
+    shutil.copy('/bin/true', work / 'tool')
+    text = attempts(('staged', 'cp /bin/true p && ./p'), ('moved', 'mv p q && ./q'), ('tool', './tool'),
+                    ('copy', 'cp tool t2 && ./t2'), ('link', 'ln -s tool t3; ./t3'), ('script', 'echo "#!$PWD/tool" > s; chmod +x s; ./s'))
+    done, _ = dry(work, text, '--fs-deny', work / 'tool')
+    assert done.stdout.split() == ['staged', 'moved']
+    done, _ = dry(work, text)
+    assert done.stdout.split() == ['staged', 'moved', 'tool', 'copy', 'link', 'script']
 
 
 def test_denied_after_moves(work):
