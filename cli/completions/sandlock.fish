@@ -10,7 +10,7 @@ complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-deny -r -F -d 'n
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-mount -r -d 'show this file or tree of the host at that place, writable unless :ro'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l chroot -r -a '(__fish_complete_directories)' -d 'root of the command; -r, -w and --cwd then name paths inside'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l image -r -d 'root and defaults from a container image: docker://REF, docker-daemon:REF, oci:DIR[:TAG], oci-archive:FILE[:TAG]; read-only, shared between runs'
-complete -c sandlock -n '__fish_seen_subcommand_from run' -l workdir -r -a '(__fish_complete_directories)' -d 'readable, and written to as it seems: changes below DIR are staged, then committed or dropped'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l workdir -r -a '(__fish_complete_directories)' -d 'readable, and written to as it seems: changes below DIR are staged, then committed or dropped; a path inside, / for the whole root'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l fs-storage -r -a '(__fish_complete_directories)' -d 'where staged changes live (default: beside the work directory)'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l on-exit -r -a 'commit abort keep' -d 'what becomes of them after exit code 0 (default: commit)'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l on-error -r -a 'commit abort keep' -d 'what becomes of them after any other end (default: abort)'

@@ -9,11 +9,11 @@
 #include <errno.h>
 #include <linux/openat2.h>
 #include <linux/stat.h>
-#include <stdatomic.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
 #include "fs/open_hint.h"
+#include "fs/protect.h"
 #include "fs/staged.h"
 #include "fs/view.h"
 #include "fs/virtual.h"
@@ -195,45 +195,6 @@ static bool open_writes(const struct sys_ident *id, uint64_t flags)
 
 /* ---- creating ---- */
 
-static bool open_protects(const char *file, _Atomic int *cache)
-{
-    int s = atomic_load_explicit(cache, memory_order_relaxed);
-
-    if (s == 0) {
-        char c = '1';
-        int fd = open(file, O_RDONLY | O_CLOEXEC);
-
-        if (fd >= 0 && read(fd, &c, 1) != 1)
-            c = '1';
-        util_close(fd);
-        s = c == '0' ? 1 : c == '1' ? 2 : 3;
-        atomic_store_explicit(cache, s, memory_order_relaxed);
-    }
-    return s > 1;
-}
-
-/* protected_fifos and protected_regular (PR-12): the kernel applies them to O_CREAT of an existing
- * file in a sticky directory, and we open that file without O_CREAT. */
-static int open_check_sticky(const struct target *t)
-{
-    static _Atomic int fifos, regular;
-    struct sys_ident dir;
-    int e;
-
-    if (t->at.parent_fd < 0 || t->at.id.uid == geteuid() ||
-        !(S_ISREG(t->at.id.mode) || S_ISFIFO(t->at.id.mode)))
-        return 0;
-    e = sys_identify(t->at.parent_fd, &dir);
-    if (e < 0)
-        return e;
-    if (!(dir.mode & S_ISVTX) || dir.uid == t->at.id.uid || !(dir.mode & (S_IWOTH | S_IWGRP)))
-        return 0;
-    if (S_ISFIFO(t->at.id.mode) ? !open_protects("/proc/sys/fs/protected_fifos", &fifos)
-                                : !open_protects("/proc/sys/fs/protected_regular", &regular))
-        return 0;
-    return dir.mode & S_IWOTH ? -EACCES : 0;
-}
-
 static struct verdict open_existing(const struct request *r, const struct open_call *c,
                                     struct target *t)
 {
@@ -247,7 +208,7 @@ static struct verdict open_existing(const struct request *r, const struct open_c
             return verdict_errno(EEXIST);
         if (S_ISDIR(t->at.id.mode))
             return verdict_errno(EISDIR);
-        e = open_check_sticky(t);
+        e = protect_create(t->at.parent_fd, &t->at.id);
         if (e < 0)
             return verdict_errno(e);
     }

@@ -8,13 +8,13 @@
 #include "fs/walk.h"
 
 #include <errno.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "fs/place.h"
 #include "fs/procfs.h"
+#include "fs/protect.h"
 #include "fs/staged.h"
 #include "fs/view.h"
 #include "plan/plan.h"
@@ -212,7 +212,9 @@ static int walk_enter(struct walk *w, const char *name, bool mounted, int *fd,
     w->cur_fd = steal_fd(fd);
     walk_leave_layer(w);
     /* Out of a mount that lies in the view; or the view's top is the command's root. */
-    return up ? walk_find_layer(w) : 0;
+    if (up && w->layer && (w->root->n || cow_is_top(w->layer, &w->root->id)))
+        return walk_find_layer(w);
+    return 0;
 }
 
 /* The mount on this name where we are: 1, 0, or -errno. Mounts are known by lower's directories. */
@@ -276,40 +278,6 @@ static int walk_splice(struct walk *w, const char *text, size_t n, const struct 
     return 0;
 }
 
-static bool walk_protects_links(void)
-{
-    static _Atomic int state; /* 0: not read yet, 1: off, 2: on */
-    int s = atomic_load_explicit(&state, memory_order_relaxed);
-
-    if (s == 0) {
-        char c = '1';
-        int fd = open("/proc/sys/fs/protected_symlinks", O_RDONLY | O_CLOEXEC);
-
-        if (fd >= 0 && read(fd, &c, 1) != 1)
-            c = '1';
-        util_close(fd);
-        s = c == '0' ? 1 : 2;
-        atomic_store_explicit(&state, s, memory_order_relaxed);
-    }
-    return s == 2;
-}
-
-/* The kernel's protected_symlinks rule, which only looks at the last link of a path (PR-12). */
-static int walk_may_follow(const struct walk *w, const struct sys_ident *link)
-{
-    struct sys_ident dir;
-    int e;
-
-    if (link->uid == geteuid() || !walk_protects_links())
-        return 0;
-    e = sys_identify(w->cur_fd, &dir);
-    if (e < 0)
-        return e;
-    if ((dir.mode & (S_ISVTX | S_IWOTH)) != (S_ISVTX | S_IWOTH) || dir.uid == link->uid)
-        return 0;
-    return -EACCES;
-}
-
 /* A link on procfs. 0: its text was spliced. 1: a magic link of a member, *ret_fd is its object. */
 static int walk_proc_link(struct walk *w, int link_fd, const struct sys_ident *id,
                           const struct component *c, int *ret_fd)
@@ -364,7 +332,7 @@ static int walk_link(struct walk *w, int link_fd, const struct sys_ident *id,
     if (procfs_is(link_fd, id))
         return walk_proc_link(w, link_fd, id, c, ret_fd);
     if (c->last) {
-        e = walk_may_follow(w, id);
+        e = protect_link(w->cur_fd, id);
         if (e < 0)
             return e;
     }

@@ -91,9 +91,10 @@ static int workdir_names(struct root *r)
     n = fd_location(m->fd, top, sizeof(top));
     if (n < 0)
         return (int)n;
-    return asprintf(&r->workdir_seen[1], "%s%s", m->place, r->workdir + (n == 1 ? 0 : n)) < 0
-               ? -ENOMEM
-               : 0;
+    if (asprintf(&r->workdir_seen[1], "%s%s", m->place, r->workdir + (n == 1 ? 0 : n)) >= 0)
+        return 0;
+    r->workdir_seen[1] = NULL;
+    return -ENOMEM;
 }
 
 static int workdir_find(struct root *r, const struct policy *p)

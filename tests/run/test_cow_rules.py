@@ -149,3 +149,4 @@ def test_unreadable_parents(work):
                         'chmod 711 dir/deep; mv dir/new dir/deep; cat dir/deep/new', '--on-exit', 'abort')
     assert done.stdout.split() == ['x', 'inner', 'gone', 'x'] and done.returncode == 0, done.stderr
     assert state(work) == before
+    (work / 'dir').chmod(0o755)

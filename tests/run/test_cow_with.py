@@ -2,6 +2,7 @@
 """--workdir together with the rest: --fs-deny, --fs-mount, --chroot, the root, limits, other sandboxes."""
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import threading
@@ -46,6 +47,17 @@ def test_denied_names(work):
     assert {'file', 'hard', 'inner', 'deep'} <= set(done.stdout.split()) and lines == ['A  dir/new']
     control, _ = dry(work, DENIED, '-r', '/proc')
     assert {'read', 'write', 'ln', 'create', 'above'} <= set(control.stdout.split())
+
+
+def test_denied_programs(work):
+    """Programs of the layer run as ever; a denied one does not, nor a copy of what cannot be read."""
+    shutil.copy('/bin/true', work / 'tool')
+    text = attempts(('staged', 'cp /bin/true p && ./p'), ('moved', 'mv p q && ./q'), ('tool', './tool'),
+                    ('copy', 'cp tool t2 && ./t2'), ('link', 'ln -s tool t3; ./t3'), ('script', 'echo "#!$PWD/tool" > s; chmod +x s; ./s'))
+    done, _ = dry(work, text, '--fs-deny', work / 'tool')
+    assert done.stdout.split() == ['staged', 'moved']
+    done, _ = dry(work, text)
+    assert done.stdout.split() == ['staged', 'moved', 'tool', 'copy', 'link', 'script']
 
 
 def test_denied_after_moves(work):
@@ -280,8 +292,10 @@ def test_limits_and_repeatable_runs(work, args):
 
 
 def test_process_limit_holds(work):
-    done = inside(work, 'for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; echo x > late', '-P', '4', '--on-error', 'commit')
-    assert done.returncode != 0 or not (work / 'late').exists() or 'fork' in done.stderr
+    text = 'for i in 1 2 3 4 5 6 7 8; do sleep 60 & done; echo x > late'
+    done = inside(work, text, '-P', '4', '--on-error', 'commit')
+    assert done.returncode != 0 and 'fork' in done.stderr and not (work / 'late').exists()
+    assert inside(work, text, '-P', '20', '--on-error', 'commit').returncode == 0 and (work / 'late').exists()
 
 
 # ---- special files ----
