@@ -157,12 +157,14 @@ static struct verdict disk_copy(struct request *r)
 {
     bool sends = r->call.form == CALL_sendfile;
     unsigned to = sends ? 0 : 2, from = sends ? 1 : 0, len = sends ? 3 : 4;
-    child_addr ptr = sends ? (child_addr){0} : call_addr(&r->call, 3);
+    child_addr ptr = {0};
     uint64_t at;
     _cleanup_close_ int fd = -1;
 
     if (r->call.form == CALL_vmsplice) /* pipes only */
         return go_on();
+    if (!sends)
+        ptr = call_addr(&r->call, 3);
     fd = disk_fd(r, to);
     if (fd < 0)
         return go_on();

@@ -40,7 +40,7 @@ static void test_changes(void **state)
     close(fd);
 
     assert_int_equal(cow_changes(o.l, &c), 0);
-    cow_changes_text(&c, &text);
+    assert_int_equal(cow_changes_text(o.l, &c, &text), 0);
     assert_string_equal(buf_cstr(&text), "D  dir\n"
                                          "M  file\n"
                                          "D  gone\n"
