@@ -46,6 +46,7 @@ static void test_changes(void **state)
                                          "D  gone\n"
                                          "M  mode\n"
                                          "A  moved\n"
+                                         "A  moved/inner\n"
                                          "A  moved/n\xff\\012\n"
                                          "D  type\n"
                                          "A  type\n");
