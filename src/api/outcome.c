@@ -163,7 +163,7 @@ int outcome_changes(const struct cow_changes *from, struct outcome_changes *ret)
         if (c->from) {
             e = change_add(ret, c->from, &c->before, NULL);
             if (e == 0)
-                e = change_add(ret, c->path, NULL, &c->after);
+                e = change_add(ret, c->path, &c->replaced, &c->after);
         } else {
             e = change_add(ret, c->path, &c->before, &c->after);
         }

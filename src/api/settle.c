@@ -52,7 +52,7 @@ static int settle_list(struct cow_layer *l, const struct stage_wish *wish, struc
     if (e == 0) {
         ret->n_changes = c.n;
         if (wish->list)
-            e = cow_changes_text(&c, &ret->list);
+            e = cow_changes_text(l, &c, &ret->list);
         if (wish->json)
             cow_changes_json(&c, &ret->json);
         if (wish->diff && e == 0)

@@ -58,16 +58,25 @@ static struct verdict disk_ask(const struct request *r, int fd, enum cow_grow ho
     return e < 0 ? verdict_errno(e) : go_on();
 }
 
-/* The caller's descriptor when it can write to a file; -1 otherwise: the kernel knows what to say. */
+/* The caller's descriptor when it can write to a file. -EBADF: the kernel knows what to say. Another error:
+ * nobody can tell what would grow. */
 static int disk_fd(const struct request *r, unsigned arg)
 {
-    int fd = request_fd(r, call_int(&r->call, arg)), flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    int fd = request_fd(r, call_int(&r->call, arg)), flags;
 
+    if (fd < 0)
+        return fd == -ESRCH ? -EBADF : fd;
+    flags = fcntl(fd, F_GETFL);
     if (flags < 0 || flags & O_PATH || (flags & O_ACCMODE) == O_RDONLY) {
         util_close(fd);
-        return -1;
+        return -EBADF;
     }
     return fd;
+}
+
+static struct verdict not_ours(int error)
+{
+    return error == -EBADF ? go_on() : verdict_errno(error);
 }
 
 static uint64_t end_of(int fd)
@@ -114,7 +123,7 @@ static struct verdict disk_write(struct request *r)
     _cleanup_close_ int fd = disk_fd(r, 0);
 
     if (fd < 0)
-        return go_on();
+        return not_ours(fd);
     if (r->call.form == CALL_pwritev2 && a[3] == UINT64_MAX)
         positioned = false;
     if (fcntl(fd, F_GETFL) & O_APPEND ||
@@ -138,7 +147,7 @@ static uint64_t source_bytes(const struct request *r, unsigned arg, unsigned off
     int room;
 
     if (fd < 0 || fstat(fd, &st) < 0)
-        return 0;
+        return fd == -EBADF ? 0 : len;
     if (S_ISFIFO(st.st_mode)) {
         room = fcntl(fd, F_GETPIPE_SZ);
         return room > 0 ? MIN(len, (uint64_t)room) : len;
@@ -157,15 +166,17 @@ static struct verdict disk_copy(struct request *r)
 {
     bool sends = r->call.form == CALL_sendfile;
     unsigned to = sends ? 0 : 2, from = sends ? 1 : 0, len = sends ? 3 : 4;
-    child_addr ptr = sends ? (child_addr){0} : call_addr(&r->call, 3);
+    child_addr ptr = {0};
     uint64_t at;
     _cleanup_close_ int fd = -1;
 
     if (r->call.form == CALL_vmsplice) /* pipes only */
         return go_on();
+    if (!sends)
+        ptr = call_addr(&r->call, 3);
     fd = disk_fd(r, to);
     if (fd < 0)
-        return go_on();
+        return not_ours(fd);
     if (!ptr.addr)
         at = fcntl(fd, F_GETFL) & O_APPEND ? end_of(fd) : place_of(fd);
     else if (request_read(r, ptr, &at, sizeof(at)) < 0)
@@ -186,9 +197,9 @@ static struct verdict disk_clone(struct request *r)
         request_read(r, call_addr(&r->call, 2), &range, sizeof(range)) < 0)
         return go_on();
     fd = disk_fd(r, 0);
-    from_fd = fd < 0 ? -1 : request_fd(r, (int)range.src_fd);
+    from_fd = fd < 0 ? fd : request_fd(r, (int)range.src_fd);
     if (from_fd < 0)
-        return go_on();
+        return not_ours(from_fd);
     return disk_ask(r, fd, COW_GROW_WRITE, range.dest_offset,
                     range.src_length ? range.src_length : end_of(from_fd));
 }
@@ -202,7 +213,7 @@ static struct verdict disk_allocate(struct request *r)
     if (call_u32(&r->call, 1) & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE))
         return go_on();
     fd = disk_fd(r, 0);
-    return fd < 0 ? go_on()
+    return fd < 0 ? not_ours(fd)
                   : disk_ask(r, fd, COW_GROW_WRITE, r->call.args[2],
                              MIN(r->call.args[3], (uint64_t)INT64_MAX));
 }
@@ -211,14 +222,14 @@ static struct verdict disk_resize(struct request *r)
 {
     _cleanup_close_ int fd = disk_fd(r, 0);
 
-    return fd < 0 ? go_on() : disk_ask(r, fd, COW_GROW_RESIZE, r->call.args[1], 0);
+    return fd < 0 ? not_ours(fd) : disk_ask(r, fd, COW_GROW_RESIZE, r->call.args[1], 0);
 }
 
 static struct verdict disk_map(struct request *r)
 {
     _cleanup_close_ int fd = disk_fd(r, 4);
 
-    return fd < 0 ? go_on() : disk_ask(r, fd, COW_GROW_MAP, 0, 0);
+    return fd < 0 ? not_ours(fd) : disk_ask(r, fd, COW_GROW_MAP, 0, 0);
 }
 
 /* ---- the thread ---- */

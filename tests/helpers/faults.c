@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Runs a program and disturbs its own calls: the N-th of the named ones fails with an errno, or the program
- * is killed before it. `faults NUMBER,NUMBER... N ERRNO|kill|none COUNTS -- PROGRAM ARG...`
+ * gets a signal before it. `faults NUMBER,NUMBER... N ERRNO|-SIGNAL|0 COUNTS -- PROGRAM ARG...`
  *
  * All threads of the program are watched, its children are not: a sandbox may trace those itself. How many
- * of the calls there were, and whether the disturbance happened, is written to the file COUNTS as "N 0|1".
+ * of the calls there were, and whether the disturbance happened, is written to the file COUNTS as "N 0|1
+ * NUMBER".
  * Exits as the program does, with 128 and the number when a signal ended it.
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -20,13 +22,12 @@
 
 #include "arch/arch.h"
 
-#define OPTIONS \
-    (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC)
+#define OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | PTRACE_O_TRACEEXEC)
 #define CALLS_MAX 64
 #define THREADS_MAX 256
 
-static long calls[CALLS_MAX], when, seen;
-static int n_calls, fault; /* errno, 0: kill, -1: none */
+static long calls[CALLS_MAX], when, seen, disturbed_nr = -1;
+static int n_calls, fault; /* an errno; negative: a signal; 0: none */
 static bool happened;
 static pid_t main_pid;
 static struct {
@@ -83,11 +84,12 @@ static void on_enter(pid_t tid, long nr)
 {
     if (!is_meant(nr) || ++seen != when)
         return;
+    disturbed_nr = nr;
     if (fault > 0) {
         take_away(tid);
-    } else if (fault == 0) {
+    } else if (fault < 0) {
         happened = true;
-        kill(main_pid, SIGKILL);
+        kill(main_pid, -fault);
     }
 }
 
@@ -105,6 +107,16 @@ static void on_leave(pid_t tid)
     }
 }
 
+/* New threads are watched from their first call on, and no child even for a moment: the program may want to
+ * trace it. */
+static void follow(pid_t tid, long nr, uint64_t flags)
+{
+    const struct call_info *c = arch_call_by_name(arch_native(), "clone");
+    unsigned thread = c && nr == c->nr && flags & CLONE_THREAD ? PTRACE_O_TRACECLONE : 0;
+
+    (void)ptrace(PTRACE_SETOPTIONS, tid, NULL, (void *)(uintptr_t)(OPTIONS | thread));
+}
+
 /* The signal to pass on. */
 static int on_stop(pid_t tid, int status)
 {
@@ -113,10 +125,12 @@ static int on_stop(pid_t tid, int status)
 
     if (sig == (SIGTRAP | 0x80)) {
         if (ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(info), &info) > 0) {
-            if (info.op == PTRACE_SYSCALL_INFO_ENTRY)
+            if (info.op == PTRACE_SYSCALL_INFO_ENTRY) {
+                follow(tid, (long)info.entry.nr, info.entry.args[0]);
                 on_enter(tid, (long)info.entry.nr);
-            else if (info.op == PTRACE_SYSCALL_INFO_EXIT)
+            } else if (info.op == PTRACE_SYSCALL_INFO_EXIT) {
                 on_leave(tid);
+            }
         }
         return 0;
     }
@@ -155,9 +169,7 @@ int main(int argc, char **argv)
     for (char *one = strtok(argv[1], ","); one && n_calls < CALLS_MAX; one = strtok(NULL, ","))
         calls[n_calls++] = strtol(one, NULL, 10);
     when = strtol(argv[2], NULL, 10);
-    fault = strcmp(argv[3], "kill") == 0   ? 0
-            : strcmp(argv[3], "none") == 0 ? -1
-                                           : (int)strtol(argv[3], NULL, 10);
+    fault = (int)strtol(argv[3], NULL, 10);
     main_pid = fork();
     if (main_pid == 0) {
         ptrace(PTRACE_TRACEME, 0, NULL, NULL);
@@ -171,7 +183,8 @@ int main(int argc, char **argv)
     (void)ptrace(PTRACE_SYSCALL, main_pid, NULL, NULL);
     code = watch();
     counts = fopen(argv[4], "w");
-    if (!counts || fprintf(counts, "%ld %d\n", seen, happened) < 0 || fclose(counts) != 0)
+    if (!counts || fprintf(counts, "%ld %d %ld\n", seen, happened, disturbed_nr) < 0 ||
+        fclose(counts) != 0)
         die(argv[4]);
     return code;
 }

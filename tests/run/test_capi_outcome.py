@@ -10,7 +10,7 @@ from test_capi import EXITED, argv, build, lib  # pylint: disable=unused-import
 
 COMMIT, ABORT, KEEP, DEFER = range(4)
 FILE, DIR, SYMLINK, OTHER = range(4)
-TEXT = 'echo new > file; mkdir d; ln -s there d/link; rm gone; mv old moved; chmod 600 mode; exit '
+TEXT = 'echo new > file; mkdir d; ln -s there d/link; rm gone; mv old moved; mv over same; chmod 600 mode; exit '
 
 
 class Entry(ctypes.Structure):
@@ -46,7 +46,7 @@ def work(tmp_path):
     """A directory with something to change, and with more to leave alone."""
     top = tmp_path / 'work'
     top.mkdir()
-    for name in ('file', 'gone', 'old', 'mode', 'same'):
+    for name in ('file', 'gone', 'old', 'mode', 'over', 'same'):
         (top / name).write_text(name)
         (top / name).chmod(0o644)
     for path in (tmp_path, top):
@@ -78,7 +78,8 @@ def changes(api, result):
 EXPECTED = {'d': (None, (DIR, 0o755, 0, None)), 'd/link': (None, (SYMLINK, 0o777, 5, b'there')),
             'file': ((FILE, 0o644, 4, None), (FILE, 0o644, 4, None)), 'gone': ((FILE, 0o644, 4, None), None),
             'mode': ((FILE, 0o644, 4, None), (FILE, 0o600, 4, None)),
-            'moved': (None, (FILE, 0o644, 3, None)), 'old': ((FILE, 0o644, 3, None), None)}
+            'moved': (None, (FILE, 0o644, 3, None)), 'old': ((FILE, 0o644, 3, None), None),
+            'over': ((FILE, 0o644, 4, None), None), 'same': ((FILE, 0o644, 4, None), (FILE, 0o644, 4, None))}
 
 
 def policy_of(api, work, *more):
@@ -103,7 +104,7 @@ def names(work):
     return sorted(os.listdir(work))
 
 
-BEFORE = ['file', 'gone', 'mode', 'old', 'same']
+BEFORE = ['file', 'gone', 'mode', 'old', 'over', 'same']
 AFTER = ['d', 'file', 'mode', 'moved', 'same']
 
 

@@ -40,12 +40,13 @@ static void test_changes(void **state)
     close(fd);
 
     assert_int_equal(cow_changes(o.l, &c), 0);
-    cow_changes_text(&c, &text);
+    assert_int_equal(cow_changes_text(o.l, &c, &text), 0);
     assert_string_equal(buf_cstr(&text), "D  dir\n"
                                          "M  file\n"
                                          "D  gone\n"
                                          "M  mode\n"
                                          "A  moved\n"
+                                         "A  moved/inner\n"
                                          "A  moved/n\xff\\012\n"
                                          "D  type\n"
                                          "A  type\n");

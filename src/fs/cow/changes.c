@@ -42,6 +42,7 @@ static void change_fini(struct cow_change *c)
     free(c->body);
     free(c->before.link);
     free(c->after.link);
+    free(c->replaced.link);
 }
 
 static struct cow_change *tell(struct telling *t, enum cow_kind kind, const char *path)
@@ -78,14 +79,22 @@ static int fill_after(struct telling *t, struct cow_change *c, const struct cow_
     return c->body && (!S_ISLNK(i->attr->mode) || c->after.link) ? 0 : -ENOMEM;
 }
 
+static int fill_side(struct telling *t, struct cow_side *side, const struct cow_attr *a,
+                     const char *path)
+{
+    *side = side_of(a, NULL);
+    if (!S_ISLNK(a->mode))
+        return 0;
+    /* In a directory that was moved the path may be another one: then the target is not told. */
+    errno = 0;
+    side->link = link_target(t->l->lower_fd, path);
+    return side->link || errno != ENOMEM ? 0 : -ENOMEM;
+}
+
 static int fill_before(struct telling *t, struct cow_change *c, const struct cow_attr *a,
                        const char *path)
 {
-    c->before = side_of(a, NULL);
-    if (!S_ISLNK(a->mode))
-        return 0;
-    c->before.link = link_target(t->l->lower_fd, path);
-    return c->before.link ? 0 : -ENOMEM;
+    return fill_side(t, &c->before, a, path);
 }
 
 static bool same_bytes(struct telling *t, const struct cow_item *i, const char *lower)
@@ -188,6 +197,8 @@ static int tell_upper(struct telling *t, const struct cow_item *i)
     }
     if (was)
         e = fill_before(t, c, was, i->renamed ? c->from : i->path);
+    if (e == 0 && i->renamed && i->hidden)
+        e = fill_side(t, &c->replaced, i->hidden, i->lower ? i->lower : i->path);
     return e < 0 ? e : fill_after(t, c, i);
 }
 
@@ -234,64 +245,6 @@ void cow_changes_fini(struct cow_changes *c)
 }
 
 /* ---- output ---- */
-
-/* A line's path: what would end the line or move the cursor is written as \ooo. */
-static void add_path(struct buf *out, const char *path)
-{
-    for (; *path; path++) {
-        if ((unsigned char)*path < 0x20 || *path == 0x7f || *path == '\\')
-            buf_addf(out, "\\%03o", (unsigned char)*path);
-        else
-            buf_addc(out, *path);
-    }
-}
-
-struct line {
-    const char *path;
-    char kind;
-};
-
-static int by_line(const void *a, const void *b)
-{
-    const struct line *x = a, *y = b;
-    int c = strcmp(x->path, y->path);
-
-    return c ? c : y->kind - x->kind; /* D before A */
-}
-
-/* In A, M and D, as BA-02 has it: what was moved or became something else is two lines. */
-static size_t lines_of(const struct cow_changes *c, struct line *v)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < c->n; i++) {
-        const struct cow_change *one = &c->v[i];
-        bool two = one->kind == COW_RENAMED || one->kind == COW_RETYPED;
-
-        if (two)
-            v[n++] = (struct line){one->from ? one->from : one->path, COW_DELETED};
-        v[n++] = (struct line){one->path, two ? COW_ADDED : (char)one->kind};
-    }
-    return n;
-}
-
-int cow_changes_text(const struct cow_changes *c, struct buf *out)
-{
-    struct line *v = calloc(2 * c->n + 1, sizeof(*v));
-    size_t n;
-
-    if (!v)
-        return -ENOMEM;
-    n = lines_of(c, v);
-    qsort(v, n, sizeof(*v), by_line);
-    for (size_t i = 0; i < n; i++) {
-        buf_addf(out, "%c  ", v[i].kind);
-        add_path(out, v[i].path);
-        buf_addc(out, '\n');
-    }
-    free(v);
-    return buf_error(out);
-}
 
 static const char *kind_name(mode_t mode)
 {

@@ -114,6 +114,7 @@ struct cow_layer {
     _Atomic int64_t used;
     _Atomic uint64_t quota_refused, quota_peak;
     _Atomic bool quota_stirred; /* something may have grown since the last sample */
+    _Atomic bool quota_blind;   /* the last sample failed: nothing may grow until one succeeds */
     pthread_mutex_t quota;      /* of what follows */
     struct cow_map open;        /* upper inode -> struct cow_open */
     struct cow_open *gone_files;

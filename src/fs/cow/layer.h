@@ -260,8 +260,9 @@ struct cow_change {
     char *path;   /* relative to the work directory, bytes */
     char *from;   /* R: the old path */
     struct cow_side before, after;
-    int storage_fd; /* what the next member is relative to: borrowed from the layer */
-    char *body;     /* where the new bytes or the link are */
+    struct cow_side replaced; /* R: what lower had at `path` */
+    int storage_fd;           /* what the next member is relative to: borrowed from the layer */
+    char *body;               /* where the new bytes or the link are */
 };
 struct cow_changes {
     struct cow_change *v;
@@ -270,8 +271,8 @@ struct cow_changes {
 /* Sorted bytewise by path. A file written with the bytes it had is not in it, one whose times were set is. */
 int cow_changes(struct cow_layer *l, struct cow_changes *ret);
 void cow_changes_fini(struct cow_changes *c);
-/* "A  path\n" (BA-02): A, M and D only, a rename and a change of type are a D and an A. 0 or -ENOMEM. */
-int cow_changes_text(const struct cow_changes *c, struct buf *out);
+/* "A  path\n" (BA-02): A, M and D only, a rename and a change of type are a D and an A. */
+int cow_changes_text(struct cow_layer *l, const struct cow_changes *c, struct buf *out);
 void cow_changes_json(const struct cow_changes *c, struct buf *out);
 /* Unified diff of text files up to max_bytes each; the others are named with one line. */
 int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t max_bytes,

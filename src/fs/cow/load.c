@@ -201,12 +201,24 @@ static int load_objects(struct cow_layer *l)
     return e;
 }
 
+static int any_name(const char *name, unsigned char type, uint64_t ino, void *arg)
+{
+    (void)name, (void)type, (void)ino, (void)arg;
+    return 1;
+}
+
+static bool has_objects(struct cow_layer *l)
+{
+    return l->objects_fd >= 0 && cow_each_name(l->objects_fd, any_name, NULL) != 0;
+}
+
+/* -ENODATA: not even the header was written, nothing ever used it. */
 int cow_load(struct cow_layer *l)
 {
     int e = cow_read_records(l->index_fd, load_record, l);
 
     if (e == 0 && !l->lower_path)
-        e = -EBADMSG;
+        e = has_objects(l) ? -EBADMSG : -ENODATA; /* it was being made */
     if (e == 0 && !l->header_only)
         e = load_objects(l);
     l->loaded = true;

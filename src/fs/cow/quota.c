@@ -64,7 +64,7 @@ int cow_quota_reserve(struct cow_layer *l, uint64_t bytes)
     if (!l->max_bytes)
         return 0;
     l->quota_stirred = true;
-    for (int i = 0; i < GONE_TRIES && bytes <= INT64_MAX / 2; i++) {
+    for (int i = 0; i < GONE_TRIES && bytes <= INT64_MAX / 2 && !l->quota_blind; i++) {
         if ((uint64_t)(atomic_fetch_add(&l->used, (int64_t)bytes) + (int64_t)bytes) <= l->max_bytes)
             return 0;
         atomic_fetch_sub(&l->used, (int64_t)bytes);
@@ -94,6 +94,8 @@ uint64_t cow_quota_room(struct cow_layer *l)
 
     if (!l->max_bytes)
         return UINT64_MAX;
+    if (l->quota_blind)
+        return 0;
     return used < l->max_bytes ? l->max_bytes - used : 0;
 }
 
@@ -364,6 +366,12 @@ static void sample_file(struct cow_layer *l, const struct cow_attr *a, int64_t *
     pthread_mutex_unlock(&l->quota);
 }
 
+/* Gone meanwhile, or closed by its own mode: of what is in it only the counts are known. */
+static int unseen(int e)
+{
+    return e == -ENOENT || e == -EACCES ? 0 : e;
+}
+
 static int sample_name(const char *name, unsigned char type, uint64_t ino, void *arg)
 {
     struct sampling *s = arg, down = *s;
@@ -381,10 +389,10 @@ static int sample_name(const char *name, unsigned char type, uint64_t ino, void 
     down.depth++;
     down.dir_fd = sys_open_path(s->dir_fd, name, O_DIRECTORY | O_NOFOLLOW);
     if (down.dir_fd < 0)
-        return down.dir_fd == -ENOENT ? 0 : down.dir_fd;
+        return unseen(down.dir_fd);
     e = cow_each_name(down.dir_fd, sample_name, &down);
     util_close(down.dir_fd);
-    return e == -ENOENT ? 0 : e;
+    return unseen(e);
 }
 
 static void sample_index(struct cow_layer *l, int64_t *total)
@@ -419,6 +427,7 @@ int64_t cow_quota_sample(struct cow_layer *l)
         total += o->counted;
     sample_index(l, &total);
     pthread_mutex_unlock(&l->quota);
+    l->quota_blind = e < 0;
     return e < 0 ? e : total;
 }
 

@@ -73,6 +73,12 @@ static int is_decided(struct cow_layer *l, struct cow_journal *j)
     return e == 0 ? 1 : e == -ENOENT ? 0 : e;
 }
 
+/* Its run died while it was being made, or while the storage was being removed. */
+static bool is_unborn(const struct cow_layer *l, int opened)
+{
+    return l->lock_fd >= 0 && ((opened == -ENOENT && l->index_fd < 0) || opened == -ENODATA);
+}
+
 static int list_one(const char *name, unsigned char type, uint64_t ino, void *arg)
 {
     struct listing *s = arg;
@@ -90,15 +96,15 @@ static int list_one(const char *name, unsigned char type, uint64_t ino, void *ar
         return e;
     if (e == -EBUSY)
         i.state = COW_LIVE;
-    else if (e < 0 && e != -ESTALE && e != -ENOENT)
+    else if (e < 0 && e != -ESTALE && !is_unborn(l, e))
         i.state = COW_BROKEN;
-    else if (e == 0 && is_decided(l, &j) > 0)
-        i.state = COW_INTERRUPTED;
+    else if ((e == 0 && is_decided(l, &j) > 0) || (is_unborn(l, e) && has(l, "commit")))
+        i.state = COW_INTERRUPTED; /* or done: its storage was being removed */
     else
         i.state = l->kept ? COW_KEPT : COW_ORPHAN;
     i.lower = STEAL_PTR(l->lower_path);
     i.command = STEAL_PTR(l->command);
-    i.reason = STEAL_PTR(l->reason);
+    i.reason = is_unborn(l, e) ? strdup("empty") : STEAL_PTR(l->reason);
     i.created = l->created;
     if (l->storage_fd >= 0) {
         struct sizing z = {.dir_fd = l->storage_fd, .bytes = &i.bytes};
@@ -140,8 +146,7 @@ static int claim_orphan(const char *name, unsigned char type, uint64_t ino, void
     if (!is_id(name))
         return 0;
     e = cow_open_header(o->storage_fd, name, &l);
-    if (l && l->lock_fd >= 0 && !l->kept &&
-        ((e == 0 && is_decided(l, &j) == 0) || (e == -ENOENT && l->index_fd < 0)))
+    if (l && l->lock_fd >= 0 && !l->kept && (is_unborn(l, e) || (e == 0 && is_decided(l, &j) == 0)))
         o->v[o->n++] = l;
     else
         cow_free(l);
@@ -159,7 +164,7 @@ void cow_clean_storage(int storage_fd)
     (void)cow_each_name(storage_fd, claim_orphan, &o);
     (void)flock(storage_fd, LOCK_UN);
     for (size_t i = 0; i < o.n; i++) {
-        if (o.v[i]->index_fd < 0 || cow_journal_undo(o.v[i]) == 0)
+        if (!o.v[i]->lower_path || cow_journal_undo(o.v[i]) == 0)
             (void)cow_remove_layer(o.v[i]);
         cow_free(o.v[i]);
     }
@@ -209,8 +214,7 @@ static int recover_layer(struct cow_layer *l, int opened, struct cow_report *rep
     struct cow_journal j = {0};
     int e = opened, decided;
 
-    /* Without an index: being made when it died, or being removed. */
-    if (e == -ENOENT && l->index_fd < 0 && l->lock_fd >= 0)
+    if (is_unborn(l, e))
         return cow_remove_layer(l);
     if (e < 0)
         return what == COW_RECOVER_DROP && e != -EBUSY ? cow_remove_layer(l) : e;
