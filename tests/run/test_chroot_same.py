@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from chroot_tree import can_chroot
+from chroot_tree import can_chroot, real_chroot
 from common import (AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, HELPERS, IN_VM, LIMIT,
                     Script, buffer, data, sandlock)
 
@@ -121,9 +121,7 @@ def tree(top):
 
 def oracle(top):
     """Command that runs rawcall in R with the mounts."""
-    binds = ' && '.join(f'mount --bind {top}/{host} {top}/R{place}' for place, host in MOUNTS)
-    return ['unshare', *([] if os.geteuid() == 0 else ['-r']), '-m', 'sh', '-c',
-            f'{binds} && exec chroot {top}/R /rawcall']
+    return [*real_chroot(top / 'R', [*((top / host, place) for place, host in MOUNTS), ('/proc', '/proc')]), '/rawcall']
 
 
 @pytest.mark.parametrize('seed', range(2 if IN_VM else 4))
