@@ -8,7 +8,7 @@
 struct cli_image {
     char *root; /* directory of the unpacked image: shared with other runs, never written to */
     struct strv entrypoint, cmd, env;
-    char *workdir, *user; /* NULL: none */
+    char *workdir, *user, *home; /* NULL: none */
     struct strv argv;     /* entrypoint and cmd */
 };
 

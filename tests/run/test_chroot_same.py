@@ -114,7 +114,7 @@ def tree(top):
             full = os.path.join(folder, name)
             info = os.lstat(full)
             text = os.readlink(full) if os.path.islink(full) else \
-                open(full, 'rb').read() if os.path.isfile(full) else None
+                open(full, 'rb').read() if os.path.isfile(full) and os.access(full, os.R_OK) else None
             found[os.path.relpath(full, top)] = (oct(info.st_mode), text)
     return found
 

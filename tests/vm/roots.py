@@ -14,8 +14,9 @@ from pathlib import Path
 import cpio
 import image
 from apt import Apt, cache_root
+from apt import unpack as unpack_debs
 
-FORMAT = "2"  # raise it when what is made from the packages changes
+FORMAT = "3"  # raise it when what is made from the packages changes
 PACKAGES = ["apt", "base-files", "bash", "coreutils", "dash", "diffutils", "ed", "findutils", "gcc", "git", "grep",
             "gzip", "libc6-dev", "make", "musl-tools", "python3", "python3-pip", "python3-setuptools",
             "python3-wheel", "rsync", "sed", "tar", "vim-tiny"]
@@ -102,8 +103,8 @@ def pack(machine, root, layout):
     (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [top]}))
 
 
-def make(machine, target):
-    """Both below `target`, unless they are there."""
+def make(machine, target, tools=()):
+    """Both below `target`, unless they are there; packages of `tools` in DIR/tools."""
     stamp = target / "complete"
     if stamp.exists() and stamp.read_text() == key():
         return
@@ -114,6 +115,8 @@ def make(machine, target):
     (partial / "debian").mkdir(parents=True)
     unpack(machine, partial / "debian")
     pack(machine, partial / "debian", partial / "oci")
+    if tools:
+        unpack_debs([Apt(image.DEBIAN[machine], "user").download(name) for name in tools], partial / "tools")
     (partial / "complete").write_text(key())
     os.rename(partial, target)
 
@@ -142,7 +145,8 @@ def main():
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     os.umask(0o022)
-    make(os.uname().machine, Path(sys.argv[1]).absolute())
+    # Unpacked, not installed: the package would start a server on the machine of whoever runs the tests.
+    make(os.uname().machine, Path(sys.argv[1]).absolute(), ["docker-registry"])
 
 
 if __name__ == "__main__":
