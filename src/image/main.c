@@ -148,7 +148,8 @@ static void cache_collect(struct job *j)
         return;
     }
     while ((d = readdir(dir))) {
-        if (strncmp(d->d_name, TEMPORARY, sizeof(TEMPORARY) - 1) == 0 && cache_is_stale(j, d->d_name))
+        if (strncmp(d->d_name, TEMPORARY, sizeof(TEMPORARY) - 1) == 0 &&
+            cache_is_stale(j, d->d_name))
             (void)tree_remove(j->cache_fd, d->d_name);
     }
     closedir(dir);
