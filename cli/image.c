@@ -17,6 +17,7 @@
 #include "base/buf.h"
 
 #define IMAGE_PROGRAM "sandlock-image"
+#define IMAGE_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define IMAGE_RECORDS_MAX (4u << 20)
 
 extern char **environ;
@@ -99,6 +100,7 @@ static int image_record(struct cli_image *i, const char *key, const char *value)
     char **word = strcmp(key, "root") == 0      ? &i->root
                   : strcmp(key, "workdir") == 0 ? &i->workdir
                   : strcmp(key, "user") == 0    ? &i->user
+                  : strcmp(key, "home") == 0    ? &i->home
                                                 : NULL;
 
     if (list)
@@ -175,6 +177,14 @@ static int image_environment(const struct cli_image *i, struct policy *p, struct
     int r = 0;
 
     p->env = (struct strv){0};
+    /* What images rely on to be there: the caller's own would name places of the host. */
+    r = policy_add_env(p, "--image", IMAGE_PATH, err);
+    if (r == 0 && i->home && strlen(i->home) < PATH_MAX) {
+        char home[PATH_MAX + 8];
+
+        snprintf(home, sizeof(home), "HOME=%s", i->home);
+        r = policy_add_env(p, "--image", home, err);
+    }
     for (size_t k = 0; r == 0 && k < i->env.n; k++)
         r = policy_add_env(p, "--image", i->env.v[k], err);
     for (size_t k = 0; r == 0 && k < own.n; k++)
@@ -215,6 +225,7 @@ void cli_image_fini(struct cli_image *i)
     free(i->root);
     free(i->workdir);
     free(i->user);
+    free(i->home);
     strv_fini(&i->entrypoint);
     strv_fini(&i->cmd);
     strv_fini(&i->env);

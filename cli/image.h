@@ -8,8 +8,8 @@
 struct cli_image {
     char *root; /* directory of the unpacked image: shared with other runs, never written to */
     struct strv entrypoint, cmd, env;
-    char *workdir, *user; /* NULL: none */
-    struct strv argv;     /* entrypoint and cmd */
+    char *workdir, *user, *home; /* NULL: none */
+    struct strv argv;            /* entrypoint and cmd */
 };
 
 /* Finds and unpacks the image. 0 or a negative errno with *err, whose message is empty when the helper

@@ -41,16 +41,27 @@ static bool metadata_is_anonymous(int fd)
     }
 }
 
+/* Is what the descriptor was opened by gone? A temporary file that was given a name later is still meant. */
+static bool metadata_is_detached(int fd)
+{
+    static const char mark[] = " (deleted)";
+    char place[PATH_MAX];
+    ssize_t n = fd_location(fd, place, sizeof(place)), len = sizeof(mark) - 1;
+
+    return n > len && memcmp(place + n - len, mark, (size_t)len) == 0;
+}
+
 /* An object without a name (temporary file, memfd): the right to write its content decides, which was
  * checked when the descriptor was opened. Asked of one duplicate, since another thread may put a
  * different descriptor in its place at any time; where duplicates are refused the answer is no. */
-static bool metadata_is_writer(const struct request *r, int by_fd, const struct sys_ident *id)
+static bool metadata_is_writer(const struct request *r, int by_fd, const struct resolved *o)
 {
+    const struct sys_ident *id = &o->id;
     struct sys_ident of_dup;
     int fd, flags;
     bool writer;
 
-    if (by_fd < 0 || id->nlink != 0 || !S_ISREG(id->mode))
+    if (by_fd < 0 || !S_ISREG(id->mode) || (id->nlink != 0 && !metadata_is_detached(o->fd)))
         return false;
     fd = request_fd(r, by_fd);
     if (fd < 0)
@@ -103,7 +114,7 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
     if (staged_holds(r, t->at.fd))
         return staged_change(r, &t->at, metadata_need(r));
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
-    if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at.id))
+    if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at))
         return 0;
     request_explain(r, t->path, EPERM, "no write grant", "-w");
     return -EPERM;
@@ -208,13 +219,14 @@ static struct verdict metadata_fchown(struct request *r)
 
 /* ---- times ---- */
 
-/* 1: *ts is filled; 0: a null pointer, the current time; or -errno. */
+/* 1: *ts is filled; 2: with what no clock shows, which the kernel says after it has found the file; 0: a null
+ * pointer, the current time; or -errno. */
 static int metadata_read_times(const struct request *r, struct timespec ts[2])
 {
     child_addr from = call_addr(&r->call, 2);
     int64_t v[4];
     size_t size = r->call.variant == VARIANT_UTIMBUF ? 16 : sizeof(v);
-    int e;
+    int e, result = 1;
 
     if (!from.addr)
         return 0;
@@ -233,30 +245,48 @@ static int metadata_read_times(const struct request *r, struct timespec ts[2])
         bool micro = r->call.variant == VARIANT_TIMEVAL;
         bool special = !micro && (part == UTIME_NOW || part == UTIME_OMIT);
 
-        if (!special && (part < 0 || part >= (micro ? 1000000 : 1000000000)))
-            return -EINVAL;
+        if (!special && (part < 0 || part >= (micro ? 1000000 : 1000000000))) {
+            if (micro)
+                return -EINVAL;
+            result = 2;
+        }
         ts[i] = (struct timespec){.tv_sec = v[2 * i], .tv_nsec = micro ? part * 1000 : part};
         determinism_take_time(r->sup, &ts[i]);
     }
-    return 1;
+    return result;
+}
+
+/* What the times are set on. A path that is not there is the descriptor's way, except with AT_FDCWD. */
+static int metadata_times_target(struct request *r, bool valid, struct target *t)
+{
+    int fd = call_int(&r->call, 0), walk = metadata_walk(call_u32(&r->call, 3)), e;
+    child_addr path = call_addr(&r->call, 1);
+
+    if (walk < 0)
+        return walk;
+    if (!path.addr && fd == AT_FDCWD)
+        return -EFAULT;
+    if (!path.addr)
+        e = call_u32(&r->call, 3) ? -EINVAL : metadata_fd(r, fd, t);
+    else if (valid)
+        e = metadata_path(r, fd, path, (unsigned)walk, t);
+    else
+        e = target_resolve(r, fd, path, (unsigned)walk, t);
+    return e < 0 || valid ? e : -EINVAL;
 }
 
 static struct verdict metadata_times(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    uint32_t flags = call_u32(&r->call, 3);
     struct timespec ts[2];
     char path[FD_PATH_MAX];
-    int e, set = metadata_read_times(r, ts), walk = metadata_walk(flags);
+    int e, set = metadata_read_times(r, ts);
 
-    if (set < 0 || walk < 0)
-        return verdict_errno(set < 0 ? set : walk);
+    if (set < 0)
+        return verdict_errno(set);
     if (set && ts[0].tv_nsec == UTIME_OMIT && ts[1].tv_nsec == UTIME_OMIT)
         return verdict_value(0); /* as the kernel: nothing is even looked up */
-    if (call_addr(&r->call, 1).addr == 0 && call_int(&r->call, 0) != AT_FDCWD)
-        e = flags ? -EINVAL : metadata_fd(r, call_int(&r->call, 0), &t);
-    else
-        e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+    e = metadata_times_target(r, set != 2, &t);
     if (e < 0)
         return verdict_errno(e);
     fd_path(t.at.fd, path);

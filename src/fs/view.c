@@ -141,6 +141,29 @@ static int view_name_mount(const struct root *root, const struct resolved *o,
     return view_mount(root, &dir, ret);
 }
 
+/* The same for a temporary file, which never had a name: by what the kernel says of the directory it was made
+ * in. A wrong answer allows no more than the grants do: whose directory is read-only, in it none is made. */
+static int view_nameless_mount(const struct root *root, const struct resolved *o,
+                               const struct root_mount **ret)
+{
+    _cleanup_close_ int dir_fd = -1;
+    struct view_ascent a = {.root = root};
+    char place[PATH_MAX], *slash;
+    ssize_t n = fd_location(o->fd, place, sizeof(place));
+
+    slash = n > 0 && place[0] == '/' ? strrchr(place, '/') : NULL;
+    if (!slash)
+        return -ENOENT;
+    slash[slash == place] = '\0';
+    dir_fd = sys_open_path(AT_FDCWD, place, O_DIRECTORY);
+    if (dir_fd < 0)
+        return dir_fd;
+    if (place_ascend(dir_fd, view_ascend, &a) <= 0)
+        return -ENOENT;
+    *ret = a.mount;
+    return 0;
+}
+
 int view_same_mount(const struct request *r, const struct resolved *a, const struct resolved *b,
                     bool object)
 {
@@ -152,6 +175,8 @@ int view_same_mount(const struct request *r, const struct resolved *a, const str
         return 0;
     e = object && (a->mounted || a->dots[0]) ? view_mount(root, a, &of_a)
                                              : view_name_mount(root, a, &of_a);
+    if (e < 0 && object && a->fd >= 0 && a->id.nlink == 0)
+        e = view_nameless_mount(root, a, &of_a);
     if (e < 0 || view_name_mount(root, b, &of_b) < 0)
         return -EXDEV;
     return of_a == of_b ? 0 : -EXDEV;

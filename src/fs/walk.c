@@ -369,6 +369,15 @@ static int walk_finish(struct walk *w, const struct component *c, int fd,
     return 0;
 }
 
+/* Is the link gone through? A name to be made that ends in a slash is refused before it is looked at, the
+ * slash being the caller's or a link's. */
+static bool walk_follows(const struct walk *w, const struct component *c)
+{
+    if (!c->last)
+        return true;
+    return c->slash ? !(w->flags & WALK_PARENT) : w->flags & WALK_FOLLOW;
+}
+
 /* One component. 1: finished, 0: go on, or -errno. */
 static int walk_step(struct walk *w, struct resolved *ret)
 {
@@ -395,8 +404,7 @@ static int walk_step(struct walk *w, struct resolved *ret)
         e = -ENOENT; /* where changes are stored: only the view shows them */
     if (e < 0)
         return e;
-    if (S_ISLNK(id.mode) &&
-        (!c.last || (w->flags & WALK_FOLLOW) || (c.slash && !(w->flags & WALK_PARENT)))) {
+    if (S_ISLNK(id.mode) && walk_follows(w, &c)) {
         e = walk_link(w, fd, &id, &c, &object_fd);
         if (e <= 0)
             return e;

@@ -74,6 +74,8 @@ int unpack_archive(struct unpack *u, int fd, const char *what, struct error *err
 
 /* The image's user as "UID:GID", names looked up in its own files. 0 or -errno. */
 int image_user(int root_fd, const char *user, char ret[32], struct error *err);
+/* The home directory of user "UID:..." in the image's own files. False: it names none, or no absolute path. */
+bool image_home(int root_fd, const char *ids, char *ret, size_t size);
 
 /* ---- trees ---- */
 /* Removes a name and what lies beneath it, without following links. 0 or -errno. */

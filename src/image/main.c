@@ -3,12 +3,14 @@
  * sandlock-image [--cache DIR] REFERENCE
  *
  * Makes sure that the image is unpacked in the cache and prints what a run needs, as records
- * "key NUL value NUL": root, digest, and as often as they occur entrypoint, cmd, env, workdir, user.
+ * "key NUL value NUL": root, digest, and as often as they occur entrypoint, cmd, env, workdir, user, home.
  * Errors are one line on stderr, exit 1 (2 for a wrong command line). An unpacked image is complete
  * when its directory has its final name: it gets that by rename, after everything was verified.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <locale.h>
 #include <string.h>
 #include <sys/file.h>
@@ -20,6 +22,9 @@
 #include "image/image.h"
 #include "sys/fs.h"
 #include "sys/landlock.h"
+
+#define TEMPORARY "tmp."
+#define TEMPORARY_AGE 60 /* seconds */
 
 struct job {
     struct image_ref ref;
@@ -93,21 +98,61 @@ static int cache_open(struct job *j)
     return 0;
 }
 
-/* A fresh directory in the cache; what a killed run leaves has a name beginning with "tmp.". */
-static int cache_temporary(struct job *j, char name[NAME_MAX + 1])
+/* A fresh directory in the cache, locked for as long as the descriptor is open: what bears such a name
+ * and is not locked was left by a run that was killed. */
+static int cache_temporary(struct job *j, char name[NAME_MAX + 1], int *ret_fd)
 {
     struct timespec now;
+    int fd;
 
     for (unsigned i = 0; i < 100; i++) {
         clock_gettime(CLOCK_REALTIME, &now);
-        snprintf(name, NAME_MAX + 1, "tmp.%d.%lx.%u", (int)getpid(), (unsigned long)now.tv_nsec, i);
-        if (mkdirat(j->cache_fd, name, 0700) == 0)
-            return 0;
-        if (errno != EEXIST)
+        snprintf(name, NAME_MAX + 1, TEMPORARY "%d.%lx.%u", (int)getpid(),
+                 (unsigned long)now.tv_nsec, i);
+        if (mkdirat(j->cache_fd, name, 0700) < 0) {
+            if (errno == EEXIST)
+                continue;
             break;
+        }
+        fd = openat(j->cache_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+            break;
+        (void)flock(fd, LOCK_EX | LOCK_NB);
+        *ret_fd = fd;
+        return 0;
     }
     name[0] = '\0';
     return job_error(j, -errno, "image cache");
+}
+
+/* Is it left over? Its maker locks it right after making it, hence the age. */
+static bool cache_is_stale(struct job *j, const char *name)
+{
+    _cleanup_close_ int fd =
+        openat(j->cache_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    struct stat st;
+
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_mtime + TEMPORARY_AGE < time(NULL) &&
+           flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+/* Removes what killed runs left. Best effort: the next run tries again. */
+static void cache_collect(struct job *j)
+{
+    int fd = openat(j->cache_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *d;
+
+    if (!dir) {
+        util_close(fd);
+        return;
+    }
+    while ((d = readdir(dir))) {
+        if (strncmp(d->d_name, TEMPORARY, sizeof(TEMPORARY) - 1) == 0 &&
+            cache_is_stale(j, d->d_name))
+            (void)tree_remove(j->cache_fd, d->d_name);
+    }
+    closedir(dir);
 }
 
 /* ---- confinement of ourselves ---- */
@@ -186,12 +231,7 @@ static int layout_directory(struct job *j, const char *path)
 
 static int layout_temporary(struct job *j)
 {
-    int r = cache_temporary(j, j->fetched);
-
-    if (r < 0)
-        return r;
-    j->layout_fd = openat(j->cache_fd, j->fetched, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return j->layout_fd < 0 ? job_error(j, -errno, "image cache") : 0;
+    return cache_temporary(j, j->fetched, &j->layout_fd);
 }
 
 static int layout_remote(struct job *j)
@@ -262,11 +302,9 @@ static int unpack_image(struct job *j, const struct image *m, int root_fd)
     return r;
 }
 
-static int unpack_into(struct job *j, const struct image *m, const char *temporary)
+static int unpack_into(struct job *j, const struct image *m, const char *temporary, int root_fd)
 {
-    _cleanup_close_ int root_fd =
-        openat(j->cache_fd, temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = root_fd < 0 ? job_error(j, -errno, "image cache") : unpack_image(j, m, root_fd);
+    int r = unpack_image(j, m, root_fd);
 
     if (r < 0)
         return r;
@@ -281,7 +319,7 @@ static int unpack_into(struct job *j, const struct image *m, const char *tempora
 static int unpack_once(struct job *j, const struct image *m)
 {
     char temporary[NAME_MAX + 1], lock[DIGEST_LEN + 8];
-    _cleanup_close_ int lock_fd = -1;
+    _cleanup_close_ int lock_fd = -1, root_fd = -1;
     struct stat st;
     int r;
 
@@ -295,10 +333,10 @@ static int unpack_once(struct job *j, const struct image *m)
     }
     if (fstatat(j->cache_fd, m->manifest.digest, &st, AT_SYMLINK_NOFOLLOW) == 0)
         return 0;
-    r = cache_temporary(j, temporary);
+    r = cache_temporary(j, temporary, &root_fd);
     if (r < 0)
         return r;
-    r = unpack_into(j, m, temporary);
+    r = unpack_into(j, m, temporary, root_fd);
     if (r < 0)
         (void)tree_remove(j->cache_fd, temporary);
     return r;
@@ -335,19 +373,22 @@ static void put_list(const json_t *settings, const char *name, const char *key)
     }
 }
 
-/* As numbers; "" for none and for root, which is whoever starts the run: nobody has more inside. */
-static int find_user(struct job *j, const struct image *m, char ret[32])
+/* Whom the image runs as and where that user is at home. As numbers; "" for none and for root, which is
+ * whoever starts the run: nobody has more inside. */
+static int find_user(struct job *j, const struct image *m, char ret[32], char home[PATH_MAX])
 {
     const char *user = json_string_value(json_object_get(m->settings, "User"));
     _cleanup_close_ int root_fd =
         openat(j->cache_fd, m->manifest.digest, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int r = 0;
 
-    ret[0] = '\0';
+    memcpy(ret, "0:0", 4);
     if (root_fd < 0)
         return job_error(j, -errno, "image cache");
     if (user && *user)
         r = image_user(root_fd, user, ret, &j->err);
+    if (r == 0 && !image_home(root_fd, ret, home, PATH_MAX))
+        memcpy(home, "/", 2);
     if (strncmp(ret, "0:", 2) == 0)
         ret[0] = '\0';
     return r;
@@ -356,8 +397,8 @@ static int find_user(struct job *j, const struct image *m, char ret[32])
 static int answer(struct job *j, const struct image *m)
 {
     _cleanup_free_ char *root = NULL;
-    char user[32];
-    int r = find_user(j, m, user);
+    char user[32], home[PATH_MAX];
+    int r = find_user(j, m, user, home);
 
     if (r < 0)
         return r;
@@ -373,6 +414,7 @@ static int answer(struct job *j, const struct image *m)
     put_text(m->settings, "WorkingDir", "workdir");
     if (*user)
         put("user", user);
+    put("home", home);
     if (fflush(stdout) == EOF || ferror(stdout))
         return job_error(j, -EIO, "output");
     return 0;
@@ -383,8 +425,10 @@ static int work(struct job *j)
     struct image m = {0};
     int r = cache_open(j);
 
-    if (r == 0)
+    if (r == 0) {
+        cache_collect(j);
         r = layout_prepare(j);
+    }
     if (r == 0)
         r = image_read(j->layout_fd, j->ref.tag, j->machine, &m, &j->err);
     if (r == 0)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "image/image.h"
+#include "sys/fs.h"
 
 static bool is_dots(const char *name)
 {
@@ -50,16 +51,19 @@ int tree_clear(int dir_fd, const struct inode_set *keep)
 
 int tree_remove(int dir_fd, const char *name)
 {
-    int fd, r;
+    _cleanup_close_ int fd = -1;
+    int inner_fd, r;
 
     if (unlinkat(dir_fd, name, 0) == 0 || errno == ENOENT)
         return 0;
     if (errno != EISDIR && errno != EPERM)
         return -errno;
-    fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    fd = openat(dir_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    r = tree_clear(fd, NULL);
+    (void)sys_chmod_fd(fd, 0700); /* an image may close a directory to its owner */
+    inner_fd = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    r = inner_fd < 0 ? -errno : tree_clear(inner_fd, NULL);
     if (r < 0)
         return r;
     return unlinkat(dir_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;

@@ -99,3 +99,29 @@ int image_user(int root_fd, const char *user, char ret[32], struct error *err)
     snprintf(ret, 32, "%lu:%lu", id[0], id[1]);
     return 0;
 }
+
+bool image_home(int root_fd, const char *ids, char *ret, size_t size)
+{
+    _cleanup_free_ char *passwd = user_file(root_fd, "etc/passwd");
+    size_t n = strcspn(ids, ":");
+
+    for (char *line = passwd, *end; line; line = end ? end + 1 : NULL) {
+        char *field[6] = {line}, *next = line;
+        size_t count = 1, len;
+
+        end = strchr(line, '\n');
+        if (end)
+            *end = '\0';
+        while (count < ARRAY_SIZE(field) && (next = strchr(next, ':')))
+            field[count++] = ++next;
+        if (count < ARRAY_SIZE(field) || strncmp(field[2], ids, n) != 0 || field[2][n] != ':')
+            continue;
+        len = strcspn(field[5], ":");
+        if (field[5][0] != '/' || len >= size)
+            return false;
+        memcpy(ret, field[5], len);
+        ret[len] = '\0';
+        return true;
+    }
+    return false;
+}

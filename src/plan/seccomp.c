@@ -82,6 +82,12 @@ static bool binds_governed(const struct builder *b)
 
 /* ---- denials ---- */
 
+/* In a tree of the command's own no file has a handle (CR-06): programs know that answer and do without. */
+static int deny_errno(const struct builder *b, enum call_id id)
+{
+    return id == CALL_name_to_handle_at && policy_has_view(b->policy) ? EOPNOTSUPP : EPERM;
+}
+
 /* Lists by name. personality is decided by its argument (rules.c). */
 static void deny_group(struct builder *b, const char *name)
 {
@@ -93,7 +99,7 @@ static void deny_group(struct builder *b, const char *name)
     }
     for (const uint16_t *id = g->ids; *id != CALL_ID_COUNT; id++)
         if (*id != CALL_personality)
-            deny(b, *id, EPERM);
+            deny(b, *id, deny_errno(b, *id));
 }
 
 static void deny_listed(struct builder *b)

@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get('SANDLOCK_BUILD', str(ROOT / 'build')))
 SANDLOCK = os.environ.get('SANDLOCK', str(BUILD / 'sandlock'))
 HELPERS = pathlib.Path(os.environ.get('SANDLOCK_HELPERS', str(BUILD / 'tests' / 'helpers')))
+# Made by ./dev test (tests/vm/roots.py): a Debian root, and the same as an OCI layout.
+ROOTS = pathlib.Path(os.environ.get('SANDLOCK_ROOTS', str(ROOT / 'build' / 'roots')))
 SLOW = float(os.environ.get('SANDLOCK_SLOW', '1'))
 IN_VM = bool(os.environ.get('SANDLOCK_VM'))
 MACHINE = platform.machine()

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from chroot_tree import can_chroot
+from chroot_tree import can_chroot, real_chroot
 from common import (AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, HELPERS, IN_VM, LIMIT,
                     Script, buffer, data, sandlock)
 
@@ -114,16 +114,14 @@ def tree(top):
             full = os.path.join(folder, name)
             info = os.lstat(full)
             text = os.readlink(full) if os.path.islink(full) else \
-                open(full, 'rb').read() if os.path.isfile(full) else None
+                open(full, 'rb').read() if os.path.isfile(full) and os.access(full, os.R_OK) else None
             found[os.path.relpath(full, top)] = (oct(info.st_mode), text)
     return found
 
 
 def oracle(top):
     """Command that runs rawcall in R with the mounts."""
-    binds = ' && '.join(f'mount --bind {top}/{host} {top}/R{place}' for place, host in MOUNTS)
-    return ['unshare', *([] if os.geteuid() == 0 else ['-r']), '-m', 'sh', '-c',
-            f'{binds} && exec chroot {top}/R /rawcall']
+    return [*real_chroot(top / 'R', [*((top / host, place) for place, host in MOUNTS), ('/proc', '/proc')]), '/rawcall']
 
 
 @pytest.mark.parametrize('seed', range(2 if IN_VM else 4))

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from common import (AT_FDCWD, AT_REMOVEDIR, GRANTS, LIMIT, SANDLOCK, SYSTEM, Script, buffer, data,
+from common import (AT_FDCWD, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, GRANTS, LIMIT, SANDLOCK, SYSTEM, Script, buffer, data,
                     metadata_calls, native, run, shell, tree_state, wait_until, words)
 
 REFUSED = {'EACCES', 'EPERM'}
@@ -412,3 +412,20 @@ rm -rf x'''
     assert (tree / 'moved' / 'inner').read_text() == 'inner'
     result = shell(f'chmod 777 {tree}/file; touch {tree}/file', '-r', tree)
     assert result.returncode != 0
+
+
+def test_temporary_file_with_a_name(tmp_path):
+    """A file that was made without a name and given one can still be changed by its descriptor. Control: what was
+    opened for reading and is granted for reading cannot."""
+    (tmp_path / 'w').mkdir()
+    (tmp_path / 'kept').write_text('x')
+    (tmp_path / 'kept').chmod(0o600)
+    s = Script()
+    fd = s.open(tmp_path / 'w', os.O_TMPFILE | os.O_RDWR)
+    made = [s.call('linkat', AT_FDCWD, '/proc/self/fd/3', AT_FDCWD, tmp_path / 'w' / 'named', AT_SYMLINK_FOLLOW),
+            s.call('fchmod', fd, 0o640), s.call('utimensat', fd, 0, 0, 0)]
+    refused = s.call('fchmod', s.open(tmp_path / 'kept'), 0o640)
+    answers = s.run('-r', tmp_path, '-r', '/proc', '-w', tmp_path / 'w')
+    assert [answers[i].name for i in made] == ['OK'] * 3 and answers[refused].name == 'EPERM'
+    assert (tmp_path / 'w' / 'named').stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / 'kept').stat().st_mode & 0o777 == 0o600

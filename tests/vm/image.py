@@ -125,8 +125,8 @@ def make_base(machine, extra=()):
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + f".{os.getpid()}.d")
     log(f"making the {machine} image from {len(debs)} packages")
-    _unpack_merged(debs, scratch)
-    _compile_python(scratch)
+    unpack_merged(debs, scratch)
+    compile_python(scratch)
     partial = path.with_name(path.name + f".{os.getpid()}")
     with open(partial, "wb") as out:
         _write_base(cpio.Writer(out), scratch)
@@ -136,7 +136,7 @@ def make_base(machine, extra=()):
     return path
 
 
-def _unpack_merged(debs, scratch):
+def unpack_merged(debs, scratch):
     for name in ("bin", "sbin", "lib", "lib64"):
         (scratch / "usr" / name).mkdir(parents=True, exist_ok=True)
         (scratch / name).symlink_to("usr/" + name)
@@ -150,7 +150,7 @@ def _unpack_merged(debs, scratch):
             raise SystemExit(f"vm: cannot unpack {deb.name}")
 
 
-def _compile_python(scratch):
+def compile_python(scratch):
     """Byte code made here saves the guest seconds; only the same Python version can make it."""
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
     lib = scratch / "usr/lib" / version
