@@ -115,9 +115,12 @@ int limits_cgroup_set_memory(const struct limits_cgroup *g, uint64_t bytes)
 
 bool limits_cgroup_holds_cpu(const struct limits_cgroup *g, unsigned percent)
 {
-    int64_t v = limits_cgroup_read(g, "cpu.max", NULL);
+    unsigned long long quota, period;
+    char text[64];
 
-    return v >= 0 && v <= (int64_t)(percent * (CGROUP_PERIOD / 100));
+    /* The kernel makes a period longer that it finds too short, and the quota with it. */
+    return cgroup_text(g->path, "cpu.max", text, sizeof(text)) > 0 &&
+           sscanf(text, "%llu %llu", &quota, &period) == 2 && quota * 100 <= period * percent + 99;
 }
 
 int limits_cgroup_set_cpu(const struct limits_cgroup *g, unsigned percent)

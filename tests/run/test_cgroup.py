@@ -77,9 +77,14 @@ def test_others_go_on_and_the_peak_is_told():
 
 
 def test_processor():
-    result = run('--stats', '-c', '10', '--', LIMITS, 'burn', 4, 4)
-    words = result.stdout.split()
-    assert float(words[1]) / float(words[3]) < 0.2, result.stdout
+    """Only above counts, and roughly: an emulated processor that waits for a real one seems to run."""
+    def share(text):
+        words = text.split()
+        return float(words[1]) / float(words[3])
+
+    assert share(native(LIMITS, 'burn', 4, 1).stdout) > 0.6
+    result = run('--stats', '-c', '5', '--', LIMITS, 'burn', 4, 4)
+    assert share(result.stdout) < 0.4, result.stdout
     assert 'by cgroup v2 (cpu.max)' in result.stderr
     assert int(result.stderr.partition('held for ')[2].split()[0]) > 0
 
