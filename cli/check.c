@@ -125,7 +125,7 @@ static void table(struct buf *b, const struct kernel *k, const struct utsname *u
     for (unsigned i = 0; i < LIMIT_KIND_COUNT; i++) {
         buf_adds(b, "  ");
         add_padded(b, limits_name(i), 28);
-        buf_addf(b, "%s\n", limits_backend(i, NULL));
+        buf_addf(b, "%s\n", limits_would_be(i));
     }
     table_fallbacks(b, k);
     if (v->ok)
@@ -160,7 +160,7 @@ static void json_limits(struct buf *b)
 {
     for (unsigned i = 0; i < LIMIT_KIND_COUNT; i++) {
         buf_addf(b, "%s\"%s\":", i ? "," : ",\"limits\":{", limits_name(i));
-        json_string(b, limits_backend(i, NULL));
+        json_string(b, limits_would_be(i));
     }
     buf_addc(b, '}');
 }

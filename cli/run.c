@@ -80,21 +80,28 @@ static void report_limits(const struct policy *p, const struct limits_report *l)
     if (p->max_memory)
         cli_note("memory: peak %llu kB of %llu kB, %llu killed; by %s", in_kib(l->memory_peak),
                  in_kib(p->max_memory), (unsigned long long)l->memory_kills,
-                 limits_backend(LIMIT_MEMORY, p));
+                 limits_backend(LIMIT_MEMORY, p, l));
     if (p->max_processes)
         cli_note("processes: peak at most %u of %u, %llu refused; by %s", l->processes_peak,
                  p->max_processes, (unsigned long long)l->processes_refused,
-                 limits_backend(LIMIT_PROCESSES, p));
+                 limits_backend(LIMIT_PROCESSES, p, l));
     if (p->max_disk)
         cli_note("disk: peak %llu kB of %llu kB, %llu refused; by notification of what grows files",
                  in_kib(l->disk_peak), in_kib(p->max_disk), (unsigned long long)l->disk_refused);
     if (p->max_cpu)
         cli_note("cpu: %u%% of one core, held for %llu ms; by %s", p->max_cpu,
-                 (unsigned long long)(l->cpu_stopped_ns / 1000000), limits_backend(LIMIT_CPU, p));
+                 (unsigned long long)(l->cpu_stopped_ns / 1000000),
+                 limits_backend(LIMIT_CPU, p, l));
 }
 
 static void report_memory_kill(const struct policy *p, const struct limits_report *l)
 {
+    if (!l->memory_victim) { /* the kernel's choice */
+        cli_note("memory limit of %llu kB exceeded: the kernel killed %llu process%s",
+                 in_kib(p->max_memory), (unsigned long long)l->memory_kills,
+                 l->memory_kills > 1 ? "es" : "");
+        return;
+    }
     cli_note("memory limit of %llu kB exceeded (%llu kB in use): killed process %d (%s)%s",
              in_kib(p->max_memory), in_kib(l->memory_at_kill), l->memory_victim, l->memory_name,
              l->memory_kills > 1 ? " and others" : "");

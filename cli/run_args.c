@@ -125,6 +125,8 @@ static int apply(struct run_args *a, enum run_option o, const char *flag, const 
     case RUN_OPTION_timeout: return policy_set_timeout(p, flag, value, err);
     case RUN_OPTION_max_open_files: return policy_set_max_open_files(p, flag, value, err);
     case RUN_OPTION_max_memory: return policy_set_max_memory(p, flag, value, err);
+    case RUN_OPTION_memory_mode: return policy_set_memory_mode(p, flag, value, err);
+    case RUN_OPTION_rlimit: return policy_set_rlimit(p, flag, value, err);
     case RUN_OPTION_max_processes: return policy_set_max_processes(p, flag, value, err);
     case RUN_OPTION_cpu: return policy_set_max_cpu(p, flag, value, err);
     case RUN_OPTION_num_cpus: return policy_set_num_cpus(p, flag, value, err);

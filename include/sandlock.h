@@ -8,7 +8,7 @@
  * calls chain; the first error is kept and reported by sandlock_sandbox_build(). NULL handles never
  * crash: integers answer -1 (lengths and booleans 0), pointers NULL. A policy object is immutable,
  * may be shared by threads and must outlive its runs; a handle belongs to one thread at a time,
- * sandlock_handle_kill() excepted.
+ * sandlock_handle_kill() and sandlock_handle_restrict_*() excepted.
  *
  * This header declares what this version implements; functions of features that are not built yet
  * are absent rather than stubs.
@@ -105,9 +105,13 @@ sandlock_builder_t *sandlock_sandbox_builder_user(sandlock_builder_t *b, uint32_
                                                   uint32_t gid);
 /* Soft and hard RLIMIT_NOFILE, only ever lowered. */
 sandlock_builder_t *sandlock_sandbox_builder_max_open_files(sandlock_builder_t *b, unsigned int n);
+/* Other limits of each process, "fsize=1G": see --rlimit. */
+sandlock_builder_t *sandlock_sandbox_builder_rlimit(sandlock_builder_t *b, const char *limit);
 /* Memory of all processes together ("512M"); processes alive at a time; processor time of all together
  * in percent of one core (1 to 100); processors that the command sees and runs on. */
 sandlock_builder_t *sandlock_sandbox_builder_max_memory(sandlock_builder_t *b, const char *size);
+/* "kill" (default) or "enomem": allocations fail before somebody is killed. */
+sandlock_builder_t *sandlock_sandbox_builder_memory_mode(sandlock_builder_t *b, const char *mode);
 sandlock_builder_t *sandlock_sandbox_builder_max_processes(sandlock_builder_t *b, uint32_t n);
 sandlock_builder_t *sandlock_sandbox_builder_max_cpu(sandlock_builder_t *b, uint8_t pct);
 sandlock_builder_t *sandlock_sandbox_builder_num_cpus(sandlock_builder_t *b, uint32_t n);
@@ -172,6 +176,12 @@ int sandlock_start(sandlock_handle_t *h);
 int32_t sandlock_handle_pid(const sandlock_handle_t *h);
 /* Ends the whole process tree. Idempotent, from any thread. */
 int sandlock_handle_kill(sandlock_handle_t *h);
+/* Lower a limit of a running sandbox: in force from the next allocation, fork or look on, also for what
+ * is above it already. From any thread while the handle lives. 0, -EINVAL (zero, or it would be raised) or
+ * -EOPNOTSUPP (the policy has no such limit). */
+int sandlock_handle_restrict_max_memory(sandlock_handle_t *h, uint64_t bytes);
+int sandlock_handle_restrict_max_processes(sandlock_handle_t *h, uint32_t n);
+int sandlock_handle_restrict_max_cpu(sandlock_handle_t *h, uint32_t percent);
 /* Waits until every process of the sandbox is dead; repeated calls give the same answer. With a
  * timeout (milliseconds, 0: none) the sandbox is killed when it expires. */
 sandlock_result_t *sandlock_handle_wait(sandlock_handle_t *h);

@@ -31,6 +31,8 @@ complete -c sandlock -n '__fish_seen_subcommand_from run' -l max-memory -s m -r 
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l max-processes -s P -r -d 'processes alive at a time, the command included; further ones fail with EAGAIN'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l cpu -s c -r -d 'processor time of all processes together, in percent of one core (1 to 100; 100: no limit)'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l num-cpus -r -d 'processors that the command sees and runs on'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l memory-mode -r -d 'beyond --max-memory: kill (the default), or enomem: allocations fail before somebody is killed'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l rlimit -r -d 'a process\'s limit, only lowered: fsize, stack, memlock, msgqueue (sizes), sigpending'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l exec-shell -s e -r -d 'run /bin/sh -c CMD instead of a command'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l env -r -d 'set a variable of the command'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l clean-env -d 'start from PATH, HOME, USER, TERM and LANG instead of the whole environment'

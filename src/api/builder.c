@@ -156,6 +156,10 @@ _public_ sandlock_builder_t *sandlock_sandbox_builder_max_open_files(sandlock_bu
 BUILDER_TEXT(max_memory, "max_memory",
              policy_set_max_memory(&b->policy, "max_memory", text, &b->err))
 
+BUILDER_TEXT(memory_mode, "memory_mode",
+             policy_set_memory_mode(&b->policy, "memory_mode", text, &b->err))
+BUILDER_TEXT(rlimit, "rlimit", policy_set_rlimit(&b->policy, "rlimit", text, &b->err))
+
 typedef int (*number_setter)(struct policy *, const char *, const char *, struct error *);
 
 static sandlock_builder_t *builder_number(sandlock_builder_t *b, const char *field, uint32_t n,

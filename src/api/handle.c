@@ -142,6 +142,26 @@ _public_ int sandlock_handle_kill(sandlock_handle_t *h)
     return r == -EPIPE || r == -ESRCH || r == -ECONNRESET ? 0 : r; /* dead already: TK-02 */
 }
 
+static int handle_restrict(struct sandlock_handle_t *h, const struct limits_restriction *to)
+{
+    return h ? sandbox_restrict(h->sandbox, to) : -1;
+}
+
+_public_ int sandlock_handle_restrict_max_memory(sandlock_handle_t *h, uint64_t bytes)
+{
+    return bytes ? handle_restrict(h, &(struct limits_restriction){.memory = bytes}) : -EINVAL;
+}
+
+_public_ int sandlock_handle_restrict_max_processes(sandlock_handle_t *h, uint32_t n)
+{
+    return n ? handle_restrict(h, &(struct limits_restriction){.processes = n}) : -EINVAL;
+}
+
+_public_ int sandlock_handle_restrict_max_cpu(sandlock_handle_t *h, uint32_t percent)
+{
+    return percent ? handle_restrict(h, &(struct limits_restriction){.cpu = percent}) : -EINVAL;
+}
+
 static sandlock_result_t *result_copy(struct sandlock_handle_t *h)
 {
     struct sandlock_result_t *r = calloc(1, sizeof(*r));

@@ -16,7 +16,8 @@ struct sandbox {
     struct launch_spec spec;
     struct launch launch;
     char **env;
-    struct limits *limits; /* threads of resource limits, or NULL */
+    struct limits *limits;        /* threads of resource limits, or NULL */
+    struct limits_cgroup *cgroup; /* the kernel's part of them, or NULL */
     bool started;
     bool lost;    /* the anchor disappeared */
     bool pending; /* STAGE_DEFER: the layer waits for a decision */

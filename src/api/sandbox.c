@@ -128,6 +128,7 @@ int sandbox_create(const struct policy *p, const struct sandbox_options *o, stru
                                    .argv = o->argv,
                                    .envp = s->env,
                                    .closed_stdio = closed,
+                                   .cgroup_fd = -1,
                                    .sigmask = current_sigmask(),
                                    .foreground = o->own_process,
                                    .own_process = o->own_process};
@@ -142,10 +143,14 @@ int sandbox_create(const struct policy *p, const struct sandbox_options *o, stru
         if (s->spec.stdio[i] == STDIO_INHERIT)
             r = net_check_stream(p, i, err);
     }
-    if (r == 0)
+    if (r == 0) {
+        s->cgroup = limits_cgroup_new(p);
+        s->spec.cgroup_fd = s->cgroup ? s->cgroup->procs_fd : -1;
         r = sandbox_launch(s, err);
+    }
     if (r == 0)
-        r = limits_start(p, s->launch.anchor_pid, s->supervisor, &s->limits, err);
+        r = limits_start(p, s->launch.anchor_pid, s->supervisor,
+                         s->launch.in_cgroup ? s->cgroup : NULL, &s->limits, err);
     if (r < 0) {
         sandbox_free(s);
         return r;
@@ -163,6 +168,11 @@ int sandbox_start(struct sandbox *s, struct error *err)
 int sandbox_kill(struct sandbox *s)
 {
     return launch_command(&s->launch, ANCHOR_KILL, 0);
+}
+
+int sandbox_restrict(struct sandbox *s, const struct limits_restriction *to)
+{
+    return limits_restrict(s->limits, s->supervisor, to);
 }
 
 int sandbox_take_stream(struct sandbox *s, int i)
@@ -187,6 +197,7 @@ void sandbox_free(struct sandbox *s)
     signals_release(s);
     limits_stop(s->limits); /* while the anchor's number is its own */
     launch_leave(&s->launch);
+    limits_cgroup_free(s->cgroup);
     (void)sandbox_settle(s, NULL, NULL, NULL, NULL);
     if (!s->lost)
         supervisor_free(s->supervisor);
@@ -217,7 +228,7 @@ int sandbox_exec(const struct policy *p, const char *const *argv, struct error *
     _cleanup_free_ char **env = environment_new(p);
     struct plan plan = {0};
     struct launch_spec spec = {
-        .plan = &plan, .argv = argv, .envp = env, .sigmask = current_sigmask()};
+        .plan = &plan, .argv = argv, .envp = env, .cgroup_fd = -1, .sigmask = current_sigmask()};
     int r;
 
     if (!env)

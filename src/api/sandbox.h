@@ -59,6 +59,8 @@ int sandbox_start(struct sandbox *s, struct error *err);
  * and the reason is REASON_TIMEOUT. */
 int sandbox_wait(struct sandbox *s, uint64_t timeout_ns, struct run_result *ret, struct error *err);
 int sandbox_kill(struct sandbox *s);
+/* limits_restrict(), from any thread while the sandbox has not been waited for. */
+int sandbox_restrict(struct sandbox *s, const struct limits_restriction *to);
 /* Our end of a piped stream becomes the caller's; -1 when it is not piped or was taken. */
 int sandbox_take_stream(struct sandbox *s, int i);
 pid_t sandbox_pid(const struct sandbox *s);

@@ -235,22 +235,24 @@ static int child_descriptors(const struct child_setup *c)
     return 0;
 }
 
-static int child_open_files(const struct child_setup *c)
+static int child_rlimits(const struct child_setup *c)
 {
-    struct rlimit cur;
-    long r;
+    for (unsigned i = 0; i < c->nrlimits; i++) {
+        const struct child_rlimit *l = &c->rlimits[i];
+        struct rlimit cur;
+        long r = raw_prlimit(l->resource, NULL, &cur);
 
-    if (c->open_files == 0)
-        return 0;
-    r = raw_prlimit(RLIMIT_NOFILE, NULL, &cur);
-    if (r == 0) { /* RF-01: only ever lowers */
-        if (cur.rlim_max > c->open_files)
-            cur.rlim_max = c->open_files;
-        if (cur.rlim_cur > cur.rlim_max)
-            cur.rlim_cur = cur.rlim_max;
-        r = raw_prlimit(RLIMIT_NOFILE, &cur, NULL);
+        if (r == 0) {
+            if (!l->soft && cur.rlim_max > l->max)
+                cur.rlim_max = l->max;
+            if (cur.rlim_cur > l->max)
+                cur.rlim_cur = l->max;
+            r = raw_prlimit(l->resource, &cur, NULL);
+        }
+        if (r < 0)
+            return child_fail(c, STEP_RLIMIT, r);
     }
-    return r < 0 ? child_fail(c, STEP_OPEN_FILES, r) : 0;
+    return 0;
 }
 
 /* The order of execvp(3): ENOENT and ENOTDIR go on, EACCES is remembered, ENOEXEC goes to sh. */
@@ -275,9 +277,17 @@ static void child_exec(const struct child_setup *c)
     child_fail(c, STEP_EXEC, error);
 }
 
+/* Before anything that the command could use is there. cgroups(7): "0" is who writes. */
+static void child_cgroup(const struct child_setup *c)
+{
+    if (c->cgroup_fd >= 0)
+        c->shared->in_cgroup = raw_write(c->cgroup_fd, "0", 1) == 1;
+}
+
 void child_run(const struct child_setup *c)
 {
     child_reset_signals(c);
+    child_cgroup(c);
     if (child_process_group(c) < 0 || child_attributes(c) < 0 || child_user_namespace(c) < 0)
         return;
     if (c->cwd || c->cwd_fd >= 0) {
@@ -296,8 +306,7 @@ void child_run(const struct child_setup *c)
         if (raw_getppid() != c->shared->anchor_pid)
             return;
     }
-    if (child_confine(c) < 0 || !child_park(c) || child_descriptors(c) < 0 ||
-        child_open_files(c) < 0)
+    if (child_confine(c) < 0 || !child_park(c) || child_descriptors(c) < 0 || child_rlimits(c) < 0)
         return;
     raw_sigprocmask(SIG_SETMASK, &c->sigmask, NULL);
     child_exec(c);

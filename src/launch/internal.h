@@ -32,7 +32,7 @@ enum launch_step {
     STEP_SECCOMP,
     STEP_DESCRIPTORS,
     STEP_STDIO,
-    STEP_OPEN_FILES,
+    STEP_RLIMIT,
     STEP_EXEC,
     LAUNCH_STEP_COUNT,
 };
@@ -54,6 +54,14 @@ struct launch_shared {
     int32_t child_pid;  /* outlives child_tid */
     int32_t exec_tried; /* index of the candidate that gave `error` */
     uint32_t detached;  /* futex: the anchor no longer shares the caller's descriptor table */
+    uint32_t in_cgroup; /* the child entered it */
+};
+
+/* Only ever lowers (RF-01, RF-02). */
+struct child_rlimit {
+    int resource;
+    bool soft; /* leaves the hard limit as it is */
+    uint64_t max;
 };
 
 /* Everything the raw child does, in order; prepared by the parent. */
@@ -64,6 +72,7 @@ struct child_setup {
     uint64_t caught[1]; /* signals with handlers in the caller: back to SIG_DFL */
     bool sigchld_ignored;
     uint64_t sigmask; /* mask of the caller, restored last */
+    int cgroup_fd;    /* see struct launch_spec */
 
     bool no_aslr, no_thp, no_core;
     const unsigned long *cpus; /* affinity mask or NULL */
@@ -80,8 +89,9 @@ struct child_setup {
     struct sock_fprog filter;
     unsigned filter_flags;
 
-    int stdio[3];        /* source descriptor, -1: as it is, -2: close it */
-    unsigned open_files; /* 0: as inherited */
+    int stdio[3]; /* source descriptor, -1: as it is, -2: close it */
+    struct child_rlimit rlimits[2 + POLICY_RLIMITS];
+    unsigned nrlimits;
 
     char *const *candidates; /* absolute or relative paths to try, NULL-terminated */
     char *const *argv;

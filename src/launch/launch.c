@@ -124,6 +124,7 @@ static int launch_anchor(const struct launch_spec *spec, struct launch *l, struc
     if (spec->at_once)
         launch_wait_exec(l);
     l->listener_fd = b->shared.listener_fd;
+    l->in_cgroup = b->shared.in_cgroup;
     if (b->shared.state != LAUNCH_PARKED || l->pid <= 1)
         return launch_failed(l, err);
     return 0;

@@ -34,6 +34,7 @@ struct launch_spec {
     enum stdio_mode stdio[3];
     unsigned closed_stdio;    /* bit i: stream i was closed in the caller and stays closed */
     struct launch_maps *maps; /* NULL: the child writes its own */
+    int cgroup_fd;            /* cgroup.procs that the command enters, or -1; failing is no error */
     uint64_t sigmask; /* the command's signal mask: the caller's, before any thread of ours */
     bool foreground;  /* hand a terminal on stdin to the command's process group */
     bool own_process; /* the calling process has no signal handlers of its own */
@@ -49,6 +50,7 @@ struct launch {
     int listener_fd;            /* -1 when nothing is notified */
     int stdio_fd[3];            /* our ends of piped streams, or -1 */
     int tty_fd;                 /* terminal to take back, or -1 */
+    bool in_cgroup;             /* it entered the cgroup of the spec */
     bool abnormal;              /* the command was killed: put the terminal's modes back too */
     struct launch_block *block; /* stacks and shared memory of child and anchor */
 };

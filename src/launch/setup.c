@@ -39,7 +39,7 @@ struct launch_block *launch_block_new(void)
     b->map_size = size;
     b->anchor.child_stack_top = b;
     b->shared.listener_fd = -1;
-    b->child.cwd_fd = -1;
+    b->child.cwd_fd = b->child.cgroup_fd = -1;
     return b;
 }
 
@@ -129,6 +129,20 @@ static int setup_exec(struct launch_block *b, const struct launch_spec *spec)
     return 0;
 }
 
+static void setup_rlimits(struct child_setup *c, const struct policy *p)
+{
+    for (size_t i = 0; i < p->n_rlimits; i++)
+        c->rlimits[c->nrlimits++] =
+            (struct child_rlimit){.resource = p->rlimits[i].resource, .max = p->rlimits[i].max};
+    /* Soft: the sampler moves it with what is left, and a process alone has all of it. */
+    if (p->memory_enomem)
+        c->rlimits[c->nrlimits++] =
+            (struct child_rlimit){.resource = RLIMIT_DATA, .soft = true, .max = p->max_memory};
+    if (p->max_open_files)
+        c->rlimits[c->nrlimits++] =
+            (struct child_rlimit){.resource = RLIMIT_NOFILE, .max = p->max_open_files};
+}
+
 int launch_setup_child(struct launch_block *b, const struct launch_spec *spec)
 {
     const struct plan *plan = spec->plan;
@@ -140,6 +154,7 @@ int launch_setup_child(struct launch_block *b, const struct launch_spec *spec)
     c->shared = &b->shared;
     c->tty_fd = -1;
     c->sigmask = spec->sigmask;
+    c->cgroup_fd = spec->cgroup_fd;
     setup_signals(c, spec->own_process);
     c->no_aslr = p->no_randomize_memory;
     c->no_thp = p->no_huge_pages;
@@ -162,7 +177,7 @@ int launch_setup_child(struct launch_block *b, const struct launch_spec *spec)
         c->filter_flags =
             SECCOMP_FILTER_FLAG_NEW_LISTENER |
             (plan->kernel->wait_killable ? SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV : 0);
-    c->open_files = p->max_open_files;
+    setup_rlimits(c, p);
     return setup_exec(b, spec);
 }
 

@@ -25,7 +25,7 @@ static const char *const step_names[LAUNCH_STEP_COUNT] = {
     [STEP_SECCOMP] = "seccomp filter",
     [STEP_DESCRIPTORS] = "close descriptors",
     [STEP_STDIO] = "standard streams",
-    [STEP_OPEN_FILES] = "--max-open-files",
+    [STEP_RLIMIT] = "--max-open-files, --rlimit",
     [STEP_EXEC] = "execute",
 };
 

@@ -180,7 +180,7 @@ static void report_held(struct cpu *c)
 /* One look; the time until the next. */
 static uint64_t cpu_turn(struct cpu *c)
 {
-    int64_t percent = c->l->policy->max_cpu;
+    int64_t percent = atomic_load(&c->l->max_cpu);
     int64_t turn = CPU_TURN_NS * percent / 100;
     uint64_t now = limits_now();
     int64_t elapsed = (int64_t)(now - c->at);
@@ -218,6 +218,8 @@ void *cpu_main(void *arg)
     c.hold.anchor = c.l->anchor;
     c.tick_ns = 1000000000 / sysconf(_SC_CLK_TCK);
     c.cores = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
+    if (!limits_wait_cpu(c.l))
+        return NULL;
     c.at = limits_now();
     while (limits_sleep(&c.l->clock, pause))
         pause = cpu_turn(&c);

@@ -16,18 +16,26 @@ struct limits_clock {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     bool stop;
+    unsigned pokes; /* each ends everybody's sleep */
 };
-/* Sleeps; false when it is over. */
+/* Sleeps, or until something has changed; false when it is over. */
 bool limits_sleep(struct limits_clock *c, uint64_t ns);
 uint64_t limits_now(void);
 #define LIMITS_SLICE_NS 100000 /* threads that run shortly, and should when they are due */
 /* What all threads of a process have used, in ns; 0 when it is gone. */
 int64_t limits_cpu_time(pid_t pid);
+#define LIMITS_LOOK_NS \
+    50000000 /* how long nobody may notice that a cgroup's limit was taken away */
+/* While the kernel holds the limit the thread only looks whether it still does. False: it is over;
+ * true: the caller has to hold it from now on. */
+bool limits_wait_memory(struct limits *l);
+bool limits_wait_cpu(struct limits *l);
 /* For threads of the limits: descriptors apart from those that the command can exhaust. */
 void limits_own_descriptors(void);
 
 struct limits_view {
     atomic_uint_fast64_t memory_used; /* bytes, the last sample */
+    atomic_uint_fast64_t memory_max;  /* bytes, as it is now */
 };
 
 struct limits {
@@ -38,7 +46,13 @@ struct limits {
     struct supervisor *sup;   /* or NULL */
     pthread_t thread[3];
     size_t nthreads;
-    bool cpu_signals; /* hold with stop signals: ptrace is not ours to use */
+    bool cpu_signals;                   /* hold with stop signals: ptrace is not ours to use */
+    const struct limits_cgroup *cgroup; /* which the command is in, or NULL */
+    /* Held by it: false when not, or not any more. */
+    atomic_bool memory_cgroup, cpu_cgroup;
+    /* As they are now: restricted by any thread at any time. */
+    atomic_uint_fast64_t max_memory;
+    atomic_uint max_cpu;
 
     pthread_mutex_t report_lock;
     struct limits_report report;
@@ -49,6 +63,9 @@ void *cpu_main(void *limits);
 void *disk_main(void *limits);
 void limits_disk_report(const struct supervisor *sup, struct limits_report *ret);
 void limits_processes_report(const struct supervisor *sup, struct limits_report *ret);
+int limits_processes_restrict(const struct supervisor *sup, uint32_t max);
+/* Do its parents lead to the anchor? */
+bool limits_is_member(pid_t pid, pid_t anchor);
 /* Signals one member: never a stranger that got its number. 0, or -ESRCH. */
 int limits_signal(pid_t pid, pid_t anchor, int sig);
 /* Kills one member for good and sees to it that its memory is freed now. 0, or -ESRCH when the number

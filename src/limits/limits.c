@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include "limits/internal.h"
 #include "plan/kernel.h"
@@ -37,18 +38,20 @@ bool limits_sleep(struct limits_clock *c, uint64_t ns)
 {
     uint64_t at = limits_now() + ns;
     struct timespec until = {(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
+    unsigned pokes;
     bool go;
 
     pthread_mutex_lock(&c->lock);
-    while (!c->stop && pthread_cond_timedwait(&c->wake, &c->lock, &until) != ETIMEDOUT)
+    pokes = c->pokes;
+    while (!c->stop && pokes == c->pokes &&
+           pthread_cond_timedwait(&c->wake, &c->lock, &until) != ETIMEDOUT)
         ;
     go = !c->stop;
     pthread_mutex_unlock(&c->lock);
     return go;
 }
 
-/* Do its parents lead to the anchor? */
-static bool is_member(pid_t pid, pid_t anchor)
+bool limits_is_member(pid_t pid, pid_t anchor)
 {
     struct sys_stat st;
     char path[32];
@@ -68,7 +71,7 @@ static bool is_member(pid_t pid, pid_t anchor)
  * number may be somebody else's by now. */
 static int signal_member(int fd, pid_t pid, pid_t anchor, int sig)
 {
-    if (!is_member(pid, anchor))
+    if (!limits_is_member(pid, anchor))
         return -ESRCH;
     if (fd < 0)
         return kill(pid, sig) < 0 ? -errno : 0;
@@ -111,18 +114,57 @@ static bool can_trace(const struct policy *p)
     return kernel_can_ptrace();
 }
 
-const char *limits_backend(enum limit_kind kind, const struct policy *p)
+static const char cgroup_memory[] = "cgroup v2 (memory.max)", cgroup_cpu[] = "cgroup v2 (cpu.max)";
+
+const char *limits_backend(enum limit_kind kind, const struct policy *p,
+                           const struct limits_report *r)
 {
     switch (kind) {
     case LIMIT_MEMORY:
-        return "sampling (proportional set size), large mappings refused by the filter";
+        return r && r->memory_cgroup
+                   ? cgroup_memory
+                   : "sampling (proportional set size), large mappings refused by the filter";
     case LIMIT_PROCESSES: return "notification of each creation, living ones counted at the limit";
     case LIMIT_CPU:
+        if (r && r->cpu_cgroup)
+            return cgroup_cpu;
         return can_trace(p) ? "budget, held by ptrace stops"
                             : "budget, held by stop signals (visible to job control inside)";
     case LIMIT_KIND_COUNT: break;
     }
     return "none";
+}
+
+/* May a process of ours enter it? The way between two cgroups may be closed. */
+static bool can_enter(const struct limits_cgroup *g)
+{
+    pid_t pid = fork();
+    int status = -1;
+
+    if (pid == 0)
+        _exit(write(g->procs_fd, "0", 1) != 1);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+const char *limits_would_be(enum limit_kind kind)
+{
+    struct policy p;
+    struct limits_cgroup *g;
+    struct limits_report r = {0};
+
+    policy_init(&p);
+    p.max_memory = kind == LIMIT_MEMORY ? CGROUP_MEMORY_MIN : 0;
+    p.max_cpu = kind == LIMIT_CPU ? 50 : 0;
+    g = limits_cgroup_new(&p);
+    if (g && can_enter(g)) {
+        r.memory_cgroup = g->memory;
+        r.cpu_cgroup = g->cpu;
+    }
+    limits_cgroup_free(g);
+    policy_fini(&p);
+    return limits_backend(kind, NULL, &r);
 }
 
 /* A descriptor table of the calling thread's own, empty: the command can make its supervisor fill the
@@ -147,8 +189,8 @@ static int limits_thread(struct limits *l, void *(*fn)(void *))
     return -r;
 }
 
-int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, struct limits **ret,
-                 struct error *err)
+int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup,
+                 const struct limits_cgroup *cgroup, struct limits **ret, struct error *err)
 {
     bool cpu = p->max_cpu != 0 && p->max_cpu < 100;
     pthread_condattr_t attr;
@@ -165,7 +207,12 @@ int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, s
     l->anchor = anchor;
     l->sup = sup;
     l->view = sup ? supervisor_state(sup, &limits_memory_feature) : NULL;
+    l->cgroup = cgroup;
+    atomic_init(&l->memory_cgroup, cgroup && cgroup->memory);
+    atomic_init(&l->cpu_cgroup, cgroup && cgroup->cpu);
     l->cpu_signals = cpu && !can_trace(p);
+    atomic_init(&l->max_memory, p->max_memory);
+    atomic_init(&l->max_cpu, p->max_cpu);
     pthread_mutex_init(&l->clock.lock, NULL);
     pthread_mutex_init(&l->report_lock, NULL);
     pthread_condattr_init(&attr);
@@ -184,7 +231,97 @@ int limits_start(const struct policy *p, pid_t anchor, struct supervisor *sup, s
 
 bool limits_hold_by_signal(const struct limits *l)
 {
-    return l && l->cpu_signals;
+    return l && l->cpu_signals && !atomic_load(&l->cpu_cgroup);
+}
+
+int limits_restrict(struct limits *l, const struct supervisor *sup,
+                    const struct limits_restriction *to)
+{
+    int r;
+
+    if ((to->memory || to->cpu) && !l)
+        return -EOPNOTSUPP;
+    if ((to->memory && !l->policy->max_memory) ||
+        (to->cpu && (!l->policy->max_cpu || l->policy->max_cpu >= 100)))
+        return -EOPNOTSUPP;
+    if ((to->memory && to->memory > atomic_load(&l->max_memory)) ||
+        (to->cpu && to->cpu > atomic_load(&l->max_cpu)))
+        return -EINVAL;
+    r = to->processes ? limits_processes_restrict(sup, to->processes) : 0;
+    if (r < 0 || !l)
+        return r;
+    /* The kernel's first; what it does not take the threads see, and hold themselves. */
+    if (to->memory && l->cgroup && l->cgroup->memory)
+        (void)limits_cgroup_set_memory(l->cgroup, to->memory);
+    if (to->cpu && l->cgroup && l->cgroup->cpu)
+        (void)limits_cgroup_set_cpu(l->cgroup, to->cpu);
+    if (to->memory)
+        atomic_store(&l->max_memory, to->memory);
+    if (to->memory && l->view)
+        atomic_store(&l->view->memory_max, to->memory);
+    if (to->cpu)
+        atomic_store(&l->max_cpu, to->cpu);
+    pthread_mutex_lock(&l->clock.lock);
+    l->clock.pokes++;
+    pthread_cond_broadcast(&l->clock.wake);
+    pthread_mutex_unlock(&l->clock.lock);
+    return 0;
+}
+
+/* What the kernel counted. */
+static void report_cgroup(struct limits *l)
+{
+    struct limits_report *r = &l->report;
+    int64_t v;
+
+    if (!l->cgroup)
+        return;
+    r->memory_cgroup = atomic_load(&l->memory_cgroup);
+    r->cpu_cgroup = atomic_load(&l->cpu_cgroup);
+    if (l->cgroup->memory && (v = limits_cgroup_read(l->cgroup, "memory.peak", NULL)) > 0)
+        r->memory_peak = MAX(r->memory_peak, (uint64_t)v); /* 5.19; else as the thread saw it */
+    if (l->cgroup->memory && (v = limits_cgroup_read(l->cgroup, "memory.events", "oom_kill")) > 0)
+        r->memory_kills += (uint64_t)v;
+    if (l->cgroup->cpu && (v = limits_cgroup_read(l->cgroup, "cpu.stat", "throttled_usec")) > 0)
+        r->cpu_stopped_ns += (uint64_t)v * 1000;
+}
+
+/* One look at what the kernel holds. */
+static void look_at_memory(struct limits *l)
+{
+    int64_t now = limits_cgroup_read(l->cgroup, "memory.current", NULL);
+    int64_t anon = limits_cgroup_read(l->cgroup, "memory.stat", "anon");
+    int64_t shmem = limits_cgroup_read(l->cgroup, "memory.stat", "shmem");
+
+    pthread_mutex_lock(&l->report_lock);
+    l->report.memory_peak = MAX(l->report.memory_peak, (uint64_t)MAX(now, 0));
+    pthread_mutex_unlock(&l->report_lock);
+    if (l->view) /* caches are not what programs ask for */
+        atomic_store(&l->view->memory_used, (uint64_t)(MAX(anon, 0) + MAX(shmem, 0)));
+}
+
+bool limits_wait_memory(struct limits *l)
+{
+    while (atomic_load(&l->memory_cgroup)) {
+        if (!limits_cgroup_holds_memory(l->cgroup, atomic_load(&l->max_memory)))
+            atomic_store(&l->memory_cgroup, false);
+        else
+            look_at_memory(l);
+        if (!limits_sleep(&l->clock, LIMITS_LOOK_NS))
+            return false;
+    }
+    return true;
+}
+
+bool limits_wait_cpu(struct limits *l)
+{
+    while (atomic_load(&l->cpu_cgroup)) {
+        if (!limits_cgroup_holds_cpu(l->cgroup, atomic_load(&l->max_cpu)))
+            atomic_store(&l->cpu_cgroup, false);
+        if (!limits_sleep(&l->clock, LIMITS_LOOK_NS))
+            return false;
+    }
+    return true;
 }
 
 void limits_stop(struct limits *l)
@@ -195,8 +332,11 @@ void limits_stop(struct limits *l)
     l->clock.stop = true;
     pthread_cond_broadcast(&l->clock.wake);
     pthread_mutex_unlock(&l->clock.lock);
-    while (l->nthreads)
+    while (l->nthreads) {
         pthread_join(l->thread[--l->nthreads], NULL);
+        if (l->nthreads == 0)
+            report_cgroup(l);
+    }
 }
 
 void limits_report(const struct limits *l, const struct supervisor *sup, struct limits_report *ret)

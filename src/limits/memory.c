@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "limits/internal.h"
@@ -29,6 +30,7 @@
 struct member {
     pid_t pid;
     uint64_t mapped; /* VmSize: equal where two share one address space */
+    uint64_t data;   /* VmData: what RLIMIT_DATA bounds */
     uint64_t used;
     /* Known of exact samples only: */
     bool exact;
@@ -56,6 +58,11 @@ struct memory {
     size_t kills;
 };
 
+static uint64_t memory_limit(const struct memory *m)
+{
+    return atomic_load(&m->l->max_memory);
+}
+
 static uint64_t status_kib(const char *text, const char *name)
 {
     long kib;
@@ -64,14 +71,15 @@ static uint64_t status_kib(const char *text, const char *name)
 }
 
 /* Never less than it holds. 0 for zombies, which have no memory. */
-static uint64_t member_at_most(pid_t pid, uint64_t *ret_mapped)
+static uint64_t member_at_most(struct member *one)
 {
     char path[32], text[4096];
 
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)one->pid);
     if (sys_read_file(path, text, sizeof(text)) < 0)
         return 0;
-    *ret_mapped = status_kib(text, "VmSize");
+    one->mapped = status_kib(text, "VmSize");
+    one->data = status_kib(text, "VmData");
     return status_kib(text, "RssAnon") + status_kib(text, "RssShmem") + status_kib(text, "VmSwap");
 }
 
@@ -128,7 +136,7 @@ static void sample_upper(struct memory *m)
 
         if (is_dying(m, one.pid))
             continue;
-        one.used = member_at_most(one.pid, &one.mapped);
+        one.used = member_at_most(&one);
         one.used += memory_files_add(&m->files, one.pid);
         if (sample_add(&m->now, one) < 0)
             return;
@@ -169,7 +177,7 @@ static void sample_exact(struct memory *m)
         total += one->used;
     }
     /* A mapped memfd is there twice, among the files and in the mappings. */
-    for (size_t i = 0; i < m->now.n && files && total > m->l->policy->max_memory; i++) {
+    for (size_t i = 0; i < m->now.n && files && total > memory_limit(m); i++) {
         struct member *one = &m->now.v[i];
         uint64_t twice = MIN(memory_files_mapped(&m->files, one->pid), one->used);
 
@@ -227,7 +235,7 @@ static struct member *choose_victim(struct memory *m)
             largest = one;
         }
     }
-    return most_growth > m->l->policy->max_memory / 64 ? grown : largest;
+    return most_growth > memory_limit(m) / 64 ? grown : largest;
 }
 
 static void name_of(pid_t pid, char *name, size_t size)
@@ -259,7 +267,7 @@ static void report_kill(struct memory *m, const struct member *victim, const cha
 /* Kills until what is left is within the limit. */
 static void enforce(struct memory *m)
 {
-    while (m->now.total > m->l->policy->max_memory) {
+    while (m->now.total > memory_limit(m)) {
         struct member *victim = choose_victim(m);
         char name[sizeof(m->l->report.memory_name)];
 
@@ -287,6 +295,23 @@ static void publish(struct memory *m)
         atomic_store(&m->l->view->memory_used, m->now.total);
 }
 
+/*
+ * --memory-mode enomem: each member may map as much more as the sandbox has left, so that brk, mmap and
+ * mprotect fail in the kernel. What is mapped but not written to yet, and shared memory, can still go
+ * beyond: then somebody is killed.
+ */
+static void let_fail(const struct memory *m)
+{
+    uint64_t limit = memory_limit(m), left = limit - MIN(m->now.total, limit);
+
+    for (size_t i = 0; i < m->now.n; i++) {
+        const struct member *one = &m->now.v[i];
+
+        if (one->data && limits_is_member(one->pid, m->l->anchor))
+            (void)sys_rlimit_soft(one->pid, RLIMIT_DATA, one->data + left);
+    }
+}
+
 static void memory_sample(struct memory *m)
 {
     struct sample old = m->before;
@@ -296,10 +321,12 @@ static void memory_sample(struct memory *m)
     if (tree_walk(&m->tree, m->l->anchor) < 0)
         return;
     sample_upper(m);
-    if (m->now.total > m->l->policy->max_memory / 2)
+    if (m->now.total > memory_limit(m) / 2)
         sample_exact(m);
     publish(m);
     enforce(m);
+    if (m->l->policy->memory_enomem)
+        let_fail(m);
 }
 
 void *memory_main(void *arg)
@@ -307,16 +334,18 @@ void *memory_main(void *arg)
     /* Four pages: folios of several pages are rare where nobody asks for them. */
     struct memory m = {.l = arg, .fault_size = 4 * (uint64_t)sysconf(_SC_PAGESIZE)};
     uint64_t pause = MEMORY_PAUSE_MIN;
+    bool go;
 
     (void)sys_thread_slice(LIMITS_SLICE_NS);
     memory_files_init(&m.files);
     limits_own_descriptors();
-    while (limits_sleep(&m.l->clock, pause)) {
+    go = m.l->policy->memory_enomem || limits_wait_memory(m.l);
+    while (go && limits_sleep(&m.l->clock, pause)) {
         uint64_t begin = limits_now(), cost, left;
 
         memory_sample(&m);
         cost = (limits_now() - begin) * MEMORY_COST;
-        left = m.now.total < m.l->policy->max_memory ? m.l->policy->max_memory - m.now.total : 0;
+        left = m.now.total < memory_limit(&m) ? memory_limit(&m) - m.now.total : 0;
         pause = MAX(MIN(left / MEMORY_RATE, MEMORY_PAUSE_MAX), MEMORY_PAUSE_MIN);
         /* Not at the price of the limit: what a sample costs grows with what there is to see. */
         pause = MAX(pause, MIN(cost, MEMORY_PAUSE_MAX));

@@ -136,7 +136,8 @@ static bool processes_grant(struct processes *p, pid_t caller)
     pthread_mutex_lock(&p->lock);
     ok = (p->count < p->max || processes_make_room(p, caller)) && processes_remember(p, caller);
     p->count += ok;
-    p->peak = MAX(p->peak, MIN(p->count, p->max));
+    if (ok) /* a counting may find those that a lower limit came too late for */
+        p->peak = MAX(p->peak, MIN(p->count, p->max));
     p->refused += !ok;
     pthread_mutex_unlock(&p->lock);
     return ok;
@@ -153,6 +154,22 @@ static struct verdict processes_spawn(struct request *r)
     if (supervisor_state(r->sup, &determinism_random_feature))
         return verdict_pass(); /* who watches it, and lets it go on */
     return verdict_continue("counted already, whatever the call does; flags are in registers");
+}
+
+int limits_processes_restrict(const struct supervisor *sup, uint32_t max)
+{
+    struct processes *p = sup ? supervisor_state(sup, &limits_processes_feature) : NULL;
+    int r = 0;
+
+    if (!p)
+        return -EOPNOTSUPP;
+    pthread_mutex_lock(&p->lock);
+    if (max > p->max)
+        r = -EINVAL;
+    else
+        p->max = max;
+    pthread_mutex_unlock(&p->lock);
+    return r;
 }
 
 void limits_processes_report(const struct supervisor *sup, struct limits_report *ret)

@@ -30,6 +30,8 @@ static struct machine_memory memory_seen(const struct request *r)
 
     if (sysinfo(&s) == 0)
         m.total = MIN(m.total, (uint64_t)s.totalram * s.mem_unit);
+    if (view)
+        m.total = MIN(m.total, atomic_load(&view->memory_max));
     m.used = view ? MIN(atomic_load(&view->memory_used), m.total) : 0;
     return m;
 }
@@ -61,9 +63,9 @@ static int memory_start(struct supervisor *s, void **ret_state, struct error *er
 {
     struct limits_view *view = calloc(1, sizeof(*view));
 
-    (void)s;
     if (!view)
         return error_set(err, ERROR_SETUP, -ENOMEM, "--max-memory", "out of memory");
+    atomic_init(&view->memory_max, supervisor_policy(s)->max_memory);
     *ret_state = view;
     return 0;
 }

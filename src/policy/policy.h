@@ -118,6 +118,13 @@ static inline void call_set_del(struct call_set *s, unsigned id)
     s->w[id / 64] &= ~((uint64_t)1 << (id % 64));
 }
 
+/* --rlimit: of each process, soft and hard, only ever lowered. */
+#define POLICY_RLIMITS 5
+struct policy_rlimit {
+    int resource;
+    uint64_t max;
+};
+
 struct policy {
     struct fs_grants fs_read;
     struct fs_grants fs_write;
@@ -149,10 +156,13 @@ struct policy {
 
     uint64_t timeout_ns;     /* 0: none */
     uint32_t max_open_files; /* 0: as inherited */
-    uint64_t max_memory;     /* bytes of the whole sandbox, 0: no limit */
-    uint32_t max_processes;  /* living at a time, the command included; 0: no limit */
-    uint32_t max_cpu;        /* percent of one core for the whole sandbox; 0 and 100: no limit */
-    uint32_t num_cpus;       /* processors that the command sees; 0: as they are */
+    struct policy_rlimit rlimits[POLICY_RLIMITS];
+    size_t n_rlimits;
+    uint64_t max_memory;    /* bytes of the whole sandbox, 0: no limit */
+    bool memory_enomem;     /* allocations fail before somebody is killed */
+    uint32_t max_processes; /* living at a time, the command included; 0: no limit */
+    uint32_t max_cpu;       /* percent of one core for the whole sandbox; 0 and 100: no limit */
+    uint32_t num_cpus;      /* processors that the command sees; 0: as they are */
     uint32_t *cpu_cores;
     size_t n_cpu_cores; /* 0: as inherited */
     enum gpu_mode gpu;
@@ -229,6 +239,8 @@ int policy_set_user(struct policy *p, const char *flag, const char *uid_gid, str
 int policy_set_max_open_files(struct policy *p, const char *flag, const char *n, struct error *err);
 int policy_set_max_memory(struct policy *p, const char *flag, const char *size, struct error *err);
 int policy_set_max_disk(struct policy *p, const char *flag, const char *size, struct error *err);
+int policy_set_memory_mode(struct policy *p, const char *flag, const char *mode, struct error *err);
+int policy_set_rlimit(struct policy *p, const char *flag, const char *limit, struct error *err);
 int policy_set_max_processes(struct policy *p, const char *flag, const char *n, struct error *err);
 int policy_set_max_cpu(struct policy *p, const char *flag, const char *percent, struct error *err);
 int policy_set_num_cpus(struct policy *p, const char *flag, const char *n, struct error *err);

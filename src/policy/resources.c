@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "policy/internal.h"
 
@@ -144,6 +145,71 @@ int policy_set_max_memory(struct policy *p, const char *flag, const char *size, 
         return error_set(err, ERROR_USAGE, -ERANGE, flag, SHOWN " is less than %uK", size,
                          MEMORY_MIN / 1024);
     p->max_memory = v;
+    return 0;
+}
+
+int policy_set_memory_mode(struct policy *p, const char *flag, const char *mode, struct error *err)
+{
+    if (strcmp(mode, "kill") != 0 && strcmp(mode, "enomem") != 0)
+        return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                         SHOWN " is no mode (accepted: kill, enomem)", mode);
+    p->memory_enomem = mode[0] == 'e';
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int resource;
+    bool is_size;
+} rlimit_names[POLICY_RLIMITS] = {
+    {"fsize", RLIMIT_FSIZE, true},
+    {"stack", RLIMIT_STACK, true},
+    {"memlock", RLIMIT_MEMLOCK, true},
+    {"msgqueue", RLIMIT_MSGQUEUE, true},
+    {"sigpending", RLIMIT_SIGPENDING, false},
+};
+
+static int rlimit_value(const char *text, bool is_size, uint64_t *ret)
+{
+    uint32_t n;
+
+    if (strcmp(text, "0") == 0) { /* no size elsewhere */
+        *ret = 0;
+        return 0;
+    }
+    if (is_size)
+        return parse_size(text, ret);
+    if (parse_u32(text, &n) < 0)
+        return -EINVAL;
+    *ret = n;
+    return 0;
+}
+
+/* The last one of a name counts. */
+int policy_set_rlimit(struct policy *p, const char *flag, const char *limit, struct error *err)
+{
+    const char *value = strchr(limit, '=');
+    struct policy_rlimit new = {.resource = -1};
+    size_t at = 0;
+    int r = -EINVAL;
+
+    for (size_t i = 0; value && i < POLICY_RLIMITS; i++) {
+        size_t n = strlen(rlimit_names[i].name);
+
+        if ((size_t)(value - limit) != n || memcmp(limit, rlimit_names[i].name, n) != 0)
+            continue;
+        new.resource = rlimit_names[i].resource;
+        r = rlimit_value(value + 1, rlimit_names[i].is_size, &new.max);
+    }
+    if (r < 0)
+        return error_set(err, ERROR_USAGE, r, flag,
+                         SHOWN " is no limit (accepted: fsize, stack, memlock or msgqueue=SIZE, "
+                               "sigpending=N)",
+                         limit);
+    while (at < p->n_rlimits && p->rlimits[at].resource != new.resource)
+        at++;
+    p->rlimits[at] = new;
+    p->n_rlimits = MAX(p->n_rlimits, at + 1);
     return 0;
 }
 

@@ -185,6 +185,13 @@ static int validate_workdir(const struct policy *p, struct error *err)
     return 0;
 }
 
+static int validate_memory_mode(const struct policy *p, struct error *err)
+{
+    return p->memory_enomem && !p->max_memory
+               ? refuse(err, "--memory-mode", "needs --max-memory SIZE")
+               : 0;
+}
+
 int policy_validate(struct policy *p, struct error *err)
 {
     int r = validate_paths(p, err);
@@ -199,6 +206,9 @@ int policy_validate(struct policy *p, struct error *err)
         r = validate_cores(p, err);
     if (r == 0)
         r = choose_cores(p, err);
+    if (r < 0)
+        return r;
+    r = validate_memory_mode(p, err);
     if (r < 0)
         return r;
     if (p->has_user && (p->uid == (uid_t)-1 || p->gid == (gid_t)-1))

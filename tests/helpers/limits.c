@@ -73,6 +73,21 @@ static void use_file(unsigned long mib, const char *path)
     memset(map(mib * MIB, MAP_PRIVATE, fd), 1, mib * MIB);
 }
 
+/* In many small files, each closed at once. */
+static void use_closed(unsigned long mib, const char *path)
+{
+    static char chunk[MIB];
+
+    memset(chunk, 1, sizeof(chunk));
+    for (unsigned long i = 0; i < mib; i++) {
+        int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+        if (fd < 0 || write(fd, chunk, sizeof(chunk)) < 0)
+            fail(path);
+        close(fd);
+    }
+}
+
 /* Eight children dirty what they inherited. */
 static void use_forked(unsigned long mib)
 {
@@ -116,6 +131,62 @@ static void reserve(unsigned long mib)
     memset(p, 1, MIB);
 }
 
+static void *nap(void *arg)
+{
+    volatile char page[4096];
+
+    page[0] = 1;
+    usleep(200000);
+    return page[0] ? arg : NULL;
+}
+
+/* What a Java virtual machine does at its start: heap, metadata and code are reservations of gigabytes;
+ * pieces are committed in place, others by mprotect, and given back; forty threads with stacks. */
+static void use_runtime(void)
+{
+    const int reserved = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    const size_t sizes[] = {16384 * MIB, 1024 * MIB, 240 * MIB};
+    pthread_attr_t attr;
+    pthread_t t[40];
+
+    for (int i = 0; i < 3; i++) {
+        char *p = mmap(NULL, sizes[i], PROT_NONE, reserved, -1, 0);
+
+        if (p == MAP_FAILED)
+            fail("reserve");
+        if (mmap(p, 2 * MIB, PROT_READ | PROT_WRITE, reserved | MAP_FIXED, -1, 0) != p ||
+            mprotect(p + 4 * MIB, MIB, PROT_READ | PROT_WRITE) < 0)
+            fail("commit");
+        memset(p, 1, MIB);
+        memset(p + 4 * MIB, 1, MIB);
+        if (mmap(p, 2 * MIB, PROT_NONE, reserved | MAP_FIXED, -1, 0) != p ||
+            madvise(p + 4 * MIB, MIB, MADV_DONTNEED) < 0)
+            fail("uncommit");
+    }
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, MIB);
+    for (int i = 0; i < 40; i++) {
+        if (pthread_create(&t[i], &attr, nap, NULL) != 0)
+            fail("thread");
+    }
+    for (int i = 0; i < 40; i++)
+        pthread_join(t[i], NULL);
+}
+
+/* Until it is refused: how much one could have, and whether life goes on. */
+static void use_until_refused(unsigned long mib)
+{
+    unsigned long got = 0;
+    char *p;
+
+    while (got < mib && (p = malloc(MIB))) {
+        memset(p, 1, MIB);
+        got++;
+        usleep(1000);
+    }
+    printf("had %lu\n", got);
+}
+
 static int use_memory(const char *what, unsigned long mib, const char *path)
 {
     if (strcmp(what, "anonymous") == 0)
@@ -126,6 +197,12 @@ static int use_memory(const char *what, unsigned long mib, const char *path)
         use_memfd(mib, 0);
     else if (strcmp(what, "file") == 0)
         use_file(mib, path);
+    else if (strcmp(what, "runtime") == 0)
+        use_runtime();
+    else if (strcmp(what, "until-refused") == 0)
+        use_until_refused(mib);
+    else if (strcmp(what, "closed") == 0)
+        use_closed(mib, path);
     else if (strcmp(what, "forked") == 0)
         use_forked(mib);
     else if (strcmp(what, "reserve") == 0)

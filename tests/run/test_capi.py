@@ -2,6 +2,7 @@
 """The public C API of libsandlock.so, used as a program in another language would: builder, runs,
 handles, results, and what happens to wrong arguments."""
 import ctypes
+import errno
 import os
 import threading
 import time
@@ -28,7 +29,8 @@ def lib():
         raise
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint
     names = ('fs_read', 'fs_write', 'fs_deny', 'chroot', 'cwd', 'net_allow', 'net_allow_bind',
-             'net_deny', 'net_deny_bind', 'dns_refresh', 'extra_deny_syscalls', 'time_start')
+             'net_deny', 'net_deny_bind', 'dns_refresh', 'extra_deny_syscalls', 'time_start', 'max_memory',
+             'memory_mode', 'rlimit')
     for name in names:
         f = getattr(api, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer
@@ -41,6 +43,14 @@ def lib():
     api.sandlock_sandbox_builder_random_seed.restype = pointer
     api.sandlock_sandbox_builder_port_remap.argtypes = [pointer, ctypes.c_bool]
     api.sandlock_sandbox_builder_port_remap.restype = pointer
+    for name, number in (('max_processes', ctypes.c_uint32), ('max_cpu', ctypes.c_uint8)):
+        f = getattr(api, f'sandlock_sandbox_builder_{name}')
+        f.argtypes, f.restype = [pointer, number], pointer
+    for name, number in (('memory', ctypes.c_uint64), ('processes', ctypes.c_uint32),
+                         ('cpu', ctypes.c_uint32)):
+        getattr(api, f'sandlock_handle_restrict_max_{name}').argtypes = [pointer, number]
+    api.sandlock_result_memory_kills.argtypes = [pointer]
+    api.sandlock_result_memory_kills.restype = ctypes.c_uint64
     api.sandlock_sandbox_builder_new.restype = pointer
     api.sandlock_sandbox_build.argtypes = [pointer, ctypes.POINTER(ctypes.c_int),
                                            ctypes.POINTER(pointer)]
@@ -371,3 +381,90 @@ def test_limits(lib):
     assert lib.sandlock_sandbox_build(b, None, ctypes.byref(message)) is None
     assert b'max_cpu' in ctypes.string_at(message.value)
     lib.sandlock_string_free(message)
+
+
+# ---- limits of a running sandbox ----
+
+def popen(lib, policy, *words):
+    """A started command with pipes to its stdin and from its stdout."""
+    to, back = ctypes.c_int(), ctypes.c_int()
+    words, n = argv(*words)
+    handle = lib.sandlock_popen(policy, None, words, n, 1, 1, 0, ctypes.byref(to), ctypes.byref(back), None)
+    assert handle
+    return handle, os.fdopen(to.value, 'wb', 0), os.fdopen(back.value, 'rb')
+
+
+def limited(lib, *setters):
+    made, code, words = build(lib, ('fs_read', str(common.HELPERS)), ('fs_read', '/dev/null'), *setters)
+    assert made, (code, words)
+    return made
+
+
+def test_memory_is_tightened(lib):
+    """RM-05: what would have been allowed is killed from then on; never the other way."""
+    big, small = (24, 12) if common.IN_VM else (100, 40)
+    script = f'for i in 1 2; do read x; {common.helper("limits")} anonymous {big}; echo $?; done'
+    policy = limited(lib, ('max_memory', f'{4 * big}M'))
+    handle, to, back = popen(lib, policy, 'sh', '-c', script)
+    restrict = lib.sandlock_handle_restrict_max_memory
+    to.write(b'x\n')
+    assert back.readline() + back.readline() == b'used\n0\n'
+    assert restrict(handle, 0) == restrict(handle, 8 * big << 20) == -errno.EINVAL
+    assert restrict(handle, small << 20) == 0
+    assert restrict(handle, 4 * big << 20) == -errno.EINVAL
+    assert lib.sandlock_handle_restrict_max_processes(handle, 1) == -errno.EOPNOTSUPP
+    assert lib.sandlock_handle_restrict_max_cpu(handle, 1) == -errno.EOPNOTSUPP
+    to.write(b'x\n')
+    assert back.readline() == b'137\n'
+    result = lib.sandlock_handle_wait(handle)
+    assert lib.sandlock_result_memory_kills(result) == 1
+    assert finished(lib, result)[:2] == (EXITED, 0)
+    lib.sandlock_handle_free(handle)
+    lib.sandlock_sandbox_free(policy)
+    to.close()
+    back.close()
+
+
+def test_processes_are_tightened(lib):
+    """RP-03: those that live stay, and no more come."""
+    script = f'for i in 1 2; do read x; {common.helper("limits")} crowd 20; done'
+    policy = limited(lib, ('max_processes', 30))
+    handle, to, back = popen(lib, policy, 'sh', '-c', script)
+    to.write(b'x\n')
+    assert back.readline() == b'alive 20\n'
+    assert lib.sandlock_handle_restrict_max_processes(handle, 31) == -errno.EINVAL
+    assert lib.sandlock_handle_restrict_max_processes(handle, 6) == 0
+    to.write(b'x\n')
+    assert back.readline() == b'alive 4\n'  # beside the shell and itself
+    assert finished(lib, lib.sandlock_handle_wait(handle))[:2] == (EXITED, 0)
+    lib.sandlock_handle_free(handle)
+    lib.sandlock_sandbox_free(policy)
+    to.close()
+    back.close()
+
+
+def test_processor_is_tightened(lib):
+    """From nearly all to nearly nothing. Only above counts: a busy machine gives less."""
+    seconds = 4 if common.IN_VM else 1
+    script = f'for i in 1 2; do read x; {common.helper("limits")} burn 1 {2 * seconds}; done'
+    policy = limited(lib, ('max_cpu', 99))
+    handle, to, back = popen(lib, policy, 'sh', '-c', script)
+    to.write(b'x\n')
+    before = float(back.readline().split()[1]) / (2 * seconds)
+    assert lib.sandlock_handle_restrict_max_cpu(handle, 100) == -errno.EINVAL
+    assert lib.sandlock_handle_restrict_max_cpu(handle, 5) == 0
+    to.write(b'x\n')
+    words = back.readline().split()
+    assert float(words[1]) / float(words[3]) < 0.2, words
+    if before < 0.3:
+        pytest.skip('the machine is too busy to show a difference')
+    assert finished(lib, lib.sandlock_handle_wait(handle))[:2] == (EXITED, 0)
+    lib.sandlock_handle_free(handle)
+    lib.sandlock_sandbox_free(policy)
+    to.close()
+    back.close()
+
+
+def test_nothing_is_tightened_of_nothing(lib):
+    for name in ('memory', 'processes', 'cpu'):
+        assert getattr(lib, f'sandlock_handle_restrict_max_{name}')(None, 1) == -1

@@ -27,7 +27,7 @@ http-inject-ca http-ca-out credential http-auth time-start random-seed determini
 no-randomize-memory no-huge-pages no-coredump env clean-env cwd user timeout exec-shell profile
 profile-file name status-fd no-supervisor allow-degraded disable extra-deny-syscall
 extra-allow-syscall explain events stats print-filter show-policy linger stop-signal stop-grace pty
-quiet memory-mode diff changes-json dns-refresh'''.split()
+quiet memory-mode rlimit diff changes-json dns-refresh'''.split()
 LETTERS = {'r': 'fs-read', 'w': 'fs-write', 'm': 'max-memory', 'P': 'max-processes', 'c': 'cpu',
            't': 'timeout', 'e': 'exec-shell', 'p': 'profile'}
 

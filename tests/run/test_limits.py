@@ -4,6 +4,7 @@ the machine. Each case runs without a sandbox too, where it must get what is ref
 import json
 import os
 import re
+import resource
 import shlex
 import shutil
 
@@ -66,6 +67,55 @@ def test_reservations_cost_nothing():
     assert run('-m', f'{SMALL}M', '--', *args).stdout == 'used\n'
 
 
+def test_a_runtime_like_java():
+    """RM-03: reserved, committed in place, given back, many stacks. In either mode."""
+    args = [helper(LIMITS), 'runtime', 0]
+    assert native(*args).stdout == 'used\n'
+    assert run('-m', f'{SMALL}M', '--', *args).stdout == 'used\n'
+    # Stacks count as data: what is mapped and not used yet must not be taken for used.
+    result = run('-m', '128M', '--memory-mode', 'enomem', '--', *args)
+    assert result.stdout == 'used\n', result.stderr
+
+
+def test_instead_of_being_killed():
+    """RM-01, --memory-mode enomem: the call fails, nobody dies, what can be had comes near the limit."""
+    args = [helper(LIMITS), 'until-refused', BIG]
+    assert native(*args).stdout == f'had {BIG}\nused\n'
+    result = run('-m', f'{SMALL}M', '--stats', '--memory-mode', 'enomem', '--', *args)
+    assert result.returncode == 0, result.stderr
+    assert SMALL / 2 < value(result.stdout, 'had') <= SMALL, result.stdout
+    assert ', 0 killed' in result.stderr
+
+
+def test_several_that_are_refused():
+    """What one has the others cannot have; shared memory no call can refuse: that kills."""
+    script = f'for i in 1 2 3; do {helper(LIMITS)} until-refused {BIG} & done; wait'
+    outside = native('sh', '-c', script).stdout.splitlines()
+    assert outside.count(f'had {BIG}') == 3
+    result = run('-m', f'{SMALL}M', '--memory-mode', 'enomem', '--', 'sh', '-c', script)
+    had = [int(line.split()[1]) for line in result.stdout.splitlines() if line.startswith('had')]
+    assert sum(had) < 2 * SMALL, result.stdout + result.stderr
+    result = run('-m', f'{SMALL}M', '--memory-mode', 'enomem', '--', helper(LIMITS), 'shared', BIG)
+    assert result.returncode == 128 + 9 and 'exceeded' in result.stderr
+
+
+@pytest.mark.parametrize('words', [['--memory-mode', 'strict', '-m', '64M'], ['--memory-mode', 'enomem']])
+def test_bad_modes(words):
+    result = run(*words, '--', 'true')
+    assert result.returncode in (2, 125) and '--memory-mode' in result.stderr
+
+
+def test_a_hog_does_not_get_far():
+    """RM-01: ended while it grows, long before it has what it wants. How far is a question of time: a
+    bound that a busy machine keeps too."""
+    want, limit = (200, 12) if IN_VM else (2048, 64)
+    script = f'{helper(LIMITS)} anonymous {want}; echo ended $?; {helper(LIMITS)} anonymous 2'
+    result = run('-m', f'{limit}M', '--stats', '--', 'sh', '-c', script)
+    assert result.stdout.splitlines()[-2:] == ['ended 137', 'used'], result.stdout + result.stderr
+    peak = int(re.search(r'memory: peak (\d+) kB', result.stderr).group(1))
+    assert peak < want * 1024 / 2, result.stderr
+
+
 def test_one_mapping_beyond_the_limit_fails_without_asking():
     """A writable mapping that cannot be filled is ENOMEM at once."""
     program = 'import mmap; mmap.mmap(-1, 1 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)'
@@ -102,14 +152,20 @@ def system_python():
 
 @pytest.mark.parametrize('name,args', [
     ('node', ['-e', 'console.log("started")']), ('python3', ['-c', 'print("started")']),
-    ('java', ['-version'])])
-def test_runtimes_start_under_256_mib(name, args):
+    ('java', ['Hello.java'])])
+def test_runtimes_start_under_256_mib(name, args, tmp_path):
     """They reserve far more than they use."""
     path = shutil.which(name, path='/usr/bin')
     if not path:
         pytest.skip(f'no {name} in /usr/bin on this machine')
-    result = run('-r', '/proc', '-m', '256M', '--', path, *args)
+    if 'Hello.java' in args:
+        if not shutil.which('javac', path='/usr/bin'):
+            pytest.skip('no Java compiler on this machine')
+        (tmp_path / 'Hello.java').write_text('class Hello { public static void main(String[] a) {'
+                                             'System.out.println("started"); } }\n')
+    result = run('-r', '/proc', '-r', tmp_path, '-w', '/tmp', '-m', '256M', '--', path, *args, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert 'started' in result.stdout, result.stderr
 
 
 def test_go_starts_under_256_mib():
@@ -154,6 +210,47 @@ def test_fork_fails_with_eagain_and_daemons_count():
     assert native('sh', '-c', script).stderr == ''
     result = run('-P', '4', '--', 'sh', '-c', script)
     assert 'Resource temporarily unavailable' in result.stderr or 'Cannot fork' in result.stderr
+
+
+# ---- each process's own limits ----
+
+def test_other_limits_only_go_down():
+    """RF-02: soft and hard, inherited ones stay where they are lower; root cannot raise them again."""
+    program = ('import resource as r\n'
+               'for n in ("FSIZE", "STACK", "MEMLOCK", "MSGQUEUE", "SIGPENDING"):\n'
+               '    print(n, *r.getrlimit(getattr(r, "RLIMIT_" + n, 12)))\n'
+               'try: r.setrlimit(r.RLIMIT_FSIZE, (1 << 30, 1 << 30)); print("raised")\n'
+               'except (ValueError, OSError): print("refused")\n')
+    program = program.replace('getattr(r, "RLIMIT_" + n, 12)',
+                              'getattr(r, "RLIMIT_" + n, 11 if n == "SIGPENDING" else 12)')
+    words = [w for limit in ('fsize=1M', 'stack=512K', 'memlock=0', 'msgqueue=4K', 'sigpending=7', 'fsize=2M')
+             for w in ('--rlimit', limit)]
+    python = system_python()
+    outside = native(python, '-c', program).stdout.splitlines()
+    inside = run(*words, '--', python, '-c', program).stdout.splitlines()
+    assert inside == ['FSIZE 2097152 2097152', 'STACK 524288 524288', 'MEMLOCK 0 0', 'MSGQUEUE 4096 4096',
+                      'SIGPENDING 7 7', 'refused']
+    assert not set(inside[:-1]) & set(outside)
+    assert outside[-1] == ('raised' if outside[0].endswith(' -1') else outside[-1])
+
+    def lower():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 2000))
+    assert 'FSIZE 1000 2000' in run(*words, '--', python, '-c', program, preexec_fn=lower).stdout
+
+
+def test_no_file_beyond_its_size(tmp_path):
+    words = ['dd', 'if=/dev/zero', f'of={tmp_path}/f', 'bs=64k', 'count=32']
+    args = ['-r', '/dev/zero', '-w', tmp_path]
+    assert run(*args, '--', *words).returncode == 0
+    assert (tmp_path / 'f').stat().st_size == 2 << 20
+    result = run('--rlimit', 'fsize=1M', '--no-supervisor', *args, '--', *words)
+    assert result.returncode != 0 and (tmp_path / 'f').stat().st_size == 1 << 20
+
+
+@pytest.mark.parametrize('limit', ['', 'fsize', 'fsize=', 'fsize=x', 'nproc=3', 'sigpending=4M', '=1', 'fsize=-1'])
+def test_bad_rlimits(limit):
+    result = run('--rlimit', limit, '--', 'true')
+    assert result.returncode == 2 and '--rlimit' in result.stderr
 
 
 # ---- processor ----
