@@ -19,7 +19,12 @@
 
 void resolved_fini(struct resolved *r)
 {
-    r->parent_fd = util_close(r->parent_fd);
+    if (r->staged)
+        cow_pos_fini(&r->dir);
+    else
+        util_close(r->parent_fd);
+    r->parent_fd = -1;
+    r->staged = false;
     r->fd = util_close(r->fd);
 }
 
@@ -213,6 +218,12 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
     }
     if (flags & WALK_LIMITS)
         return walk_path(r, base_fd, path, flags, ret);
+    if (root && root->layer) {
+        int e = staged_resolve(r, base_fd, path, flags, ret);
+
+        if (e != 0)
+            return e < 0 ? e : 0;
+    }
     if (!(flags & WALK_PARENT) && resolve_fast(root, base_fd, path, flags, ret))
         return 0;
     parent_fd = resolve_parent(root, base_fd, path, &last);
