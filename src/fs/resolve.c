@@ -131,22 +131,24 @@ static bool passes_beside(const struct root *root, const char *path)
     return strncmp(path, root->workdir, n) != 0 || (path[n] != '/' && path[n] != '\0');
 }
 
-/* The kernel's walk. False when its answer may be about the supervisor instead of the task, or about
+/* The kernel's walk: 1, -ENOENT, or 0 when its answer may be about the supervisor instead of the task, or about
  * what a mount of ours hides: then nothing was decided. In a tree of our own it never leaves the root,
  * or the directory it starts from: what lies above is walked by hand. Ordinary links of procfs ("self") are evaluated for us, and every path that
  * starts there ends on procfs, in an error, or outside by "..", where both agree. */
-static bool resolve_fast(const struct root *root, int base_fd, const char *path, unsigned flags,
-                         struct resolved *ret)
+static int resolve_fast(const struct root *root, int base_fd, const char *path, unsigned flags,
+                        struct resolved *ret)
 {
+    bool beside = false;
     uint64_t how = O_PATH | O_CLOEXEC, resolve = RESOLVE_NO_MAGICLINKS;
     int fd;
 
     if (root && !root->plain)
-        return false;
+        return 0;
     /* Nor about what a layer changes. */
     if (root && root->layer && !cow_is_clean(root->layer)) {
         if (!passes_beside(root, path))
-            return false;
+            return 0;
+        beside = true;
         resolve |= RESOLVE_NO_SYMLINKS;
     }
     if (root)
@@ -159,16 +161,17 @@ static bool resolve_fast(const struct root *root, int base_fd, const char *path,
     if (flags & WALK_DIRECTORY)
         how |= O_DIRECTORY;
     fd = sys_openat2(base_fd, path, how, 0, resolve);
+    /* No link was met before the name that is missing: searches along a list of directories end here. */
     if (fd < 0)
-        return false;
+        return beside && fd == -ENOENT ? fd : 0;
     if (sys_identify(fd, &ret->id) < 0 || procfs_is(fd, &ret->id) ||
         (root && root_is_hidden(root, &ret->id)) ||
         (root && root->layer && cow_stores(root->layer, fd, &ret->id))) {
         util_close(fd);
-        return false;
+        return 0;
     }
     ret->fd = fd;
-    return true;
+    return 1;
 }
 
 /* Opens all but the last component with the kernel's walk; -1 when the complete path must be walked
@@ -189,7 +192,7 @@ static int resolve_parent(const struct root *root, int base_fd, const char *path
         return -1;
     memcpy(prefix, path, start);
     prefix[start] = '\0';
-    if (!resolve_fast(root, base_fd, prefix, WALK_FOLLOW | WALK_DIRECTORY, &dir))
+    if (resolve_fast(root, base_fd, prefix, WALK_FOLLOW | WALK_DIRECTORY, &dir) <= 0)
         return -1;
     *ret_last = path + start;
     return steal_fd(&dir.fd);
@@ -224,8 +227,13 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
         if (e != 0)
             return e < 0 ? e : 0;
     }
-    if (!(flags & WALK_PARENT) && resolve_fast(root, base_fd, path, flags, ret))
-        return 0;
+    if (!(flags & WALK_PARENT)) {
+        int e = resolve_fast(root, base_fd, path, flags, ret);
+
+        /* Beneath a denied directory even that is not told: the walk says where it ended. */
+        if (e > 0 || (e < 0 && supervisor_policy(r->sup)->fs_deny.n == 0))
+            return e < 0 ? e : 0;
+    }
     parent_fd = resolve_parent(root, base_fd, path, &last);
     return walk_path(r, parent_fd >= 0 ? parent_fd : base_fd, last, flags, ret);
 }
