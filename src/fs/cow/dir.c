@@ -9,6 +9,8 @@
  * by us. What changes in time is read anew by cow_pos_update(): the upper side once the directory is
  * staged, and the node, which says whether it is gone. What others do to lower meanwhile (moving a
  * directory out of it) is not looked at again: commit compares, and until then nothing writes there.
+ * The same for what lies outside: a directory that others move into lower stays the host's, on which the
+ * receivers have the rights that the policy grants and no more.
  */
 #include "fs/cow/internal.h"
 
@@ -16,10 +18,10 @@
 
 struct cow_dir {
     struct cow_layer *l;
-    unsigned refs;     /* under dir_lock */
-    uint64_t dev, mnt; /* of the side it is found by */
-    uint64_t found_ino;
-    uint64_t ino; /* as in struct cow_pos */
+    unsigned refs;                /* under dir_lock */
+    uint64_t dev, mnt, found_ino; /* of the side it is found by */
+    bool outside;                 /* not of the view at all */
+    uint64_t ino;                 /* as in struct cow_pos */
     struct cow_node *node;
     int lower_fd;
     int upper_fd; /* set once, under dir_lock */
@@ -49,44 +51,68 @@ static void dir_show(struct cow_dir *d, struct cow_pos *ret)
                             .shared = d};
 }
 
-bool cow_dir_find(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret)
+static struct cow_dir *dir_find_locked(struct cow_layer *l, const struct cow_attr *a)
+{
+    struct cow_dir *d = *dir_slot(l, a->ino);
+
+    return d && d->found_ino == a->ino && d->dev == a->dev && d->mnt == a->mnt ? d : NULL;
+}
+
+int cow_dir_find(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret)
 {
     struct cow_dir *d;
+    int found = 0;
 
     pthread_mutex_lock(&l->dir_lock);
-    d = *dir_slot(l, a->ino);
-    if (d && (d->found_ino != a->ino || d->dev != a->dev || d->mnt != a->mnt))
-        d = NULL;
-    if (d)
+    d = dir_find_locked(l, a);
+    if (d && d->outside)
+        found = -EXDEV;
+    else if (d)
+        found = 1;
+    if (found > 0)
         dir_show(d, ret);
     pthread_mutex_unlock(&l->dir_lock);
-    return d;
+    return found;
+}
+
+static struct cow_dir *dir_add(struct cow_layer *l, const struct cow_attr *a, struct cow_dir d,
+                               struct cow_pos *show)
+{
+    struct cow_dir *kept = l->remembers ? malloc(sizeof(*kept)) : NULL, **at;
+
+    if (!kept)
+        return NULL; /* only slower */
+    d.l = l;
+    d.refs = 1;
+    d.dev = a->dev;
+    d.mnt = a->mnt;
+    d.found_ino = a->ino;
+    *kept = d;
+    pthread_mutex_lock(&l->dir_lock);
+    at = dir_slot(l, a->ino);
+    dir_drop_locked(*at);
+    *at = kept;
+    if (show)
+        dir_show(kept, show);
+    pthread_mutex_unlock(&l->dir_lock);
+    return kept;
 }
 
 void cow_dir_add(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *p)
 {
-    struct cow_dir *d, **at;
-
-    if (p->shared || p->foreign || !l->remembers || (p->node && p->node->dead))
+    if (p->shared || p->foreign || (p->node && p->node->dead))
         return;
-    d = malloc(sizeof(*d));
-    if (!d)
-        return; /* only slower */
-    *d = (struct cow_dir){.l = l,
-                          .refs = 1,
-                          .dev = a->dev,
-                          .mnt = a->mnt,
-                          .found_ino = a->ino,
-                          .ino = p->ino,
-                          .node = p->node,
-                          .lower_fd = p->lower_fd,
-                          .upper_fd = p->upper_fd};
-    pthread_mutex_lock(&l->dir_lock);
-    at = dir_slot(l, a->ino);
-    dir_drop_locked(*at);
-    *at = d;
-    dir_show(d, p);
-    pthread_mutex_unlock(&l->dir_lock);
+    (void)dir_add(
+        l, a,
+        (struct cow_dir){
+            .ino = p->ino, .node = p->node, .lower_fd = p->lower_fd, .upper_fd = p->upper_fd},
+        p);
+}
+
+void cow_dir_add_outside(struct cow_layer *l, const struct cow_attr *a, int fd)
+{
+    if (!dir_add(l, a, (struct cow_dir){.outside = true, .lower_fd = fd, .upper_fd = -1}, NULL))
+        util_close(fd);
 }
 
 void cow_dir_staged(struct cow_layer *l, struct cow_pos *p, int upper_fd)

@@ -242,10 +242,13 @@ int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct 
              struct cow_attr *a, int *ret_fd);
 
 /* ---- dir.c ---- */
-/* The position of a directory that was met already, by the attributes of either side. */
-bool cow_dir_find(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret);
+/* The position of a directory that was met already, by the attributes of either side: 1, 0, or -EXDEV:
+ * it is not of the view. */
+int cow_dir_find(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret);
 /* Remembers it under the attributes of one of its sides: its descriptors are shared from now on. */
 void cow_dir_add(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *p);
+/* Takes fd over. */
+void cow_dir_add_outside(struct cow_layer *l, const struct cow_attr *a, int fd);
 /* The position has got its upper side. Takes upper_fd over. */
 void cow_dir_staged(struct cow_layer *l, struct cow_pos *p, int upper_fd);
 void cow_dir_ref(struct cow_dir *d);

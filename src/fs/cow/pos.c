@@ -72,10 +72,10 @@ int cow_pos_update(struct cow_layer *l, struct cow_pos *p)
 /* 1 when the directory was met before, 0, or -errno. */
 static int pos_known(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret)
 {
-    int e;
+    int e = cow_dir_find(l, a, ret);
 
-    if (!cow_dir_find(l, a, ret))
-        return 0;
+    if (e <= 0)
+        return e;
     e = cow_pos_update(l, ret);
     if (e < 0)
         cow_pos_fini(ret);
@@ -110,9 +110,11 @@ static int pos_of_upper(struct cow_layer *l, int upper_fd, const struct cow_attr
 {
     struct cow_pos p = {.lower_fd = -1, .upper_fd = upper_fd, .ino = a->ino};
 
-    if (cow_dir_find(l, a, ret)) {
+    int e = cow_dir_find(l, a, ret);
+
+    if (e != 0) {
         util_close(upper_fd);
-        return 0;
+        return e < 0 ? e : 0;
     }
     p.node = cow_node_by_upper(l, a->dev, a->ino);
     if (p.node) {
@@ -235,7 +237,10 @@ int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret)
     n = cow_node_by_lower(l, &a);
     e = n ? 0 : cow_lower_name(l, own_fd, NULL, path);
     if (e < 0) {
-        util_close(own_fd);
+        if (e == -EXDEV)
+            cow_dir_add_outside(l, &a, own_fd);
+        else
+            util_close(own_fd);
         return e;
     }
     return pos_of_lower(l, own_fd, &a, ret);
