@@ -343,6 +343,130 @@ def section_workloads(bench):
     table(PROGRAM_COLUMNS, rows)
 
 
+# ---- staged changes ----
+
+# What `files` does, with how many names, how many writers, and whether the names exist before.
+STAGED = [('create', 10000, 1, False, 'create, write, close'), ('rename', 10000, 1, True, "rename lower's file"),
+          ('rename-new', 10000, 1, False, 'rename a new file'), ('mkdir', 10000, 1, False, 'mkdir'),
+          ('unlink', 10000, 1, True, "unlink lower's file"),
+          ('change', 3000, 1, True, "first write to a small file"),
+          ('list', 100000, 1, True, 'list, each entry'),
+          ('stream', 131072, 1, False, 'write and read through one descriptor')]
+
+
+def fresh(top, files):
+    remove = workloads.remove
+    for d in ('work', 'store'):
+        remove(top / d)
+        (top / d).mkdir(mode=0o700, parents=True)
+    for i in range(files):
+        (top / 'work' / f'f{i}').write_text('x')
+
+
+def staging(bench, top, *words):
+    return bench.sandlock('--workdir', str(top / 'work'), '--fs-storage', str(top / 'store'),
+                          *(words or ('--on-exit', 'abort')), read=[bench.build])
+
+
+def files_ns(bench, prefix, what, top, n, writers):
+    argv = [*prefix, bench.program('files'), what, str(top / 'work'), str(n), str(writers)]
+    return float(subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+def staged_calls(bench, top):
+    rows = []
+    for what, n, writers, exist, label in STAGED:
+        found = [[], []]
+        for _ in range(bench.rounds):
+            for prefix, result in zip(([], staging(bench, top)), found):
+                fresh(top, n if exist else 0)
+                result.append(files_ns(bench, prefix, what, top, n, writers))
+        rows.append([label, f'{min(found[0]) / 1000:.1f}', f'{min(found[1]) / 1000:.1f}',
+                     times(median_ratio(*found)), times(min(found[1]) / min(found[0]))])
+    table([f'{STAGED[0][1]:,} names', 'bare µs', 'staged µs', 'of bare, paired median', 'minima'], rows)
+    one, two = [], []
+    for _ in range(bench.rounds):
+        for writers, result in ((1, one), (2, two)):
+            fresh(top, 0)
+            result.append(files_ns(bench, staging(bench, top), 'create', top, 10000, writers))
+    print(f'\ntwo writers make {min(one) / min(two):.2f} times as many files a second as one')
+
+
+def staged_looks(bench, top):
+    """Of lower's own objects, which nothing staged touches, once something is staged elsewhere."""
+    fresh(top, 0)
+    for name in ('file', 'link'):
+        shutil.copy(bench.work / name, top / 'work' / name, follow_symlinks=False)
+    shell = ['sh', '-c', f'echo > {top}/work/new; exec "$@"', 'sh']
+    program = [bench.program('micro'), str(top / 'work')]
+    rows = []
+    for name, floor, of in (('stat', [bench.program('notify')], 'uname'),
+                            ('readlink', [bench.program('notify')], 'uname'),
+                            ('open+close', [bench.program('notify'), '-o'], 'open+close')):
+        values = [[], [], []]
+        for _ in range(bench.rounds):
+            for argv, test, result in (([], name, values[0]), (floor, of, values[1]),
+                                       ([*staging(bench, top), *shell], name, values[2])):
+                r = subprocess.run([*argv, *program, test], check=True, stderr=subprocess.PIPE, text=True)
+                result.append(float(r.stderr.split('\t')[-1]))
+        rows.append([name, *(f'{statistics.median(v) / 1000:.1f}' for v in values),
+                     times(median_ratio(values[1], values[2]))])
+    table(['untouched, something staged', 'bare µs', 'floor µs', 'staged µs', 'of the floor'], rows)
+
+
+def staged_programs(bench, top):
+    rows = []
+    for w in workloads.prepare_staged(top / 'work', bench.work):
+        results = [[], []]
+        for _ in range(bench.rounds):
+            for prefix, result in zip(([], staging(bench, top)), results):
+                fresh(top, 0)
+                w.reset()
+                result.append(wall([*prefix, *w.argv], {**os.environ, **w.env}, w.cwd)[0])
+        rows.append([w.name, f'{min(results[0]) * 1000:.0f}', f'{min(results[1]) * 1000:.0f}',
+                     times(median_ratio(*results)), times(min(results[1]) / min(results[0]))])
+    table(['program', 'bare ms', 'staged ms', 'of bare, paired median', 'minima'], rows)
+
+
+def staged_large(bench, top):
+    """The first write to a large file against a copy of it, and a commit against cp -a."""
+    rows, results = [], [[], [], [], []]
+    for _ in range(max(2, bench.rounds // 3)):
+        fresh(top, 0)
+        with open(top / 'work' / 'large', 'wb') as f:
+            for _ in range(1024):
+                f.write(b'x' * (1 << 20))
+        write = ['sh', '-c', f'echo >> {top}/work/large']
+        copy = ['cp', '--reflink=auto', str(top / 'work' / 'large'), str(top / 'copy')]
+        results[0].append(wall(copy, None, '/')[0])
+        (top / 'copy').unlink()
+        results[1].append(wall([*staging(bench, top), *write], None, '/')[0])
+        fresh(top, 10000)
+        results[2].append(wall(['cp', '-a', str(top / 'work'), str(top / 'copy')], None, '/')[0])
+        workloads.remove(top / 'copy')
+        fresh(top, 0)
+        made = [[], []]
+        for how, result in zip(('abort', 'commit'), made):
+            argv = [*staging(bench, top, '--on-exit', how), bench.program('files'), 'create',
+                    str(top / 'work'), '10000']
+            result.append(wall(argv, None, '/')[0])
+        results[3].append(max(made[1][0] - made[0][0], 0))
+    for label, a, b in (('first write to 1 GiB, against cp --reflink=auto', 0, 1),
+                        ('commit of 10,000 files (over abort), against cp -a', 2, 3)):
+        rows.append([label, f'{min(results[a]) * 1000:.0f}', f'{min(results[b]) * 1000:.0f}',
+                     times(min(results[b]) / min(results[a]))])
+    table(['what', 'the other ms', 'staged ms', 'minima'], rows)
+
+
+def section_workdir(bench):
+    title('Staged changes: --workdir')
+    top = bench.work / 'staged'
+    top.mkdir()
+    for part in (staged_calls, staged_looks, staged_programs, staged_large):
+        part(bench, top)
+        print()
+
+
 BUSY = [('malloc and free', ['alloc', '3000000'], ['-m', '1G']),
         ('mmap, 16 pages, munmap', ['map', '60000'], ['-m', '1G']),
         ('fork and wait', ['fork', '4000'], ['-P', '64']),
@@ -472,6 +596,7 @@ SECTIONS = {
     'determinism': section_determinism,
     'workloads': section_workloads,
     'dirs': section_dirs,
+    'workdir': section_workdir,
     'limits': section_limits,
     'notifications': section_notifications,
     'network': section_network,

@@ -127,6 +127,27 @@ def prepare(work, only=('make', 'git', 'sqlite', 'python', 'redis')):
         yield redis(work / 'redis')
 
 
+def prepare_staged(root, work):
+    """In a work directory that is empty before each."""
+    root, work = pathlib.Path(root), pathlib.Path(work)
+    if first_that_exists('make', 'gcc'):
+        def again():
+            shutil.rmtree(root)
+            c_project(root, 100)
+        w = make(root, 'make -j2, 100 files', 2)
+        w.reset = again
+        yield w
+    if first_that_exists('git'):
+        source = work / 'clone-source'
+        git_repository(source, 1000)
+        yield Workload('git clone, 1,000 files', ['git', 'clone', '-q', str(source), str(root / 'clone')],
+                       env=git_env(root))
+    pack = work / 'pack.tar'
+    if not pack.exists():
+        subprocess.run(['tar', 'cf', pack, '-C', '/usr/share', 'doc'], check=True)
+    yield Workload('tar x of /usr/share/doc', ['tar', 'xf', str(pack), '-C', str(root)])
+
+
 def prepare_counted(work):
     """The commands that must not notify anything."""
     work = pathlib.Path(work) / 'counted'

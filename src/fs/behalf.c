@@ -15,6 +15,7 @@
 #include "fs/grants.h"
 #include "fs/procfs.h"
 #include "fs/procview.h"
+#include "fs/staged.h"
 
 static struct deny *behalf_deny(const struct request *r)
 {
@@ -170,16 +171,12 @@ int target_entry(const struct target *t, char name[ENTRY_NAME_MAX])
 
 int behalf_umask(const struct request *r)
 {
-    pid_t tgid;
     mode_t mask;
-    int e = request_status(r, &tgid, &mask);
+    int e = staged_umask(r, &mask);
 
-    if (e < 0)
-        return e;
-    if (!request_alive(r))
-        return -ESRCH;
-    umask(mask);
-    return 0;
+    if (e == 0)
+        umask(mask);
+    return e;
 }
 
 int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret)

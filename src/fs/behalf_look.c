@@ -121,7 +121,7 @@ struct verdict behalf_stat(struct request *r)
     if (t.at.has_attributes && !staged_layer(r))
         sys_stat_of(&t.at.attributes, &st);
     else
-        e = staged_stat(r, t.at.fd, &st);
+        e = staged_stat(r, t.at.fd, &t.at.id, &st);
     if (e < 0)
         return verdict_errno(e);
     behalf_show_stat(r, &st);
@@ -167,7 +167,7 @@ struct verdict behalf_statx(struct request *r)
     memset(out, 0, sizeof(out));
     e = sys_statx_fd(t.at.fd, flags & LOOK_SYNC_FLAGS, mask, out);
     if (e == 0)
-        e = staged_show_statx(r, t.at.fd, out);
+        e = staged_show_statx(r, t.at.fd, &t.at.id, out);
     if (e < 0)
         return verdict_errno(e);
     memcpy(ids, out + LOOK_STATX_UID, sizeof(ids));

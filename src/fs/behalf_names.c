@@ -195,7 +195,7 @@ struct verdict behalf_link(struct request *r)
     }
     if (e == 0)
         e = staged_name(r, &to.at, &pos);
-    if (e >= 0 && (e > 0) != staged_holds(r, from.at.fd))
+    if (e >= 0 && (e > 0) != (from.at.staged || staged_holds(r, from.at.fd)))
         e = -EXDEV;
     if (e < 0)
         return verdict_errno(e);
@@ -304,7 +304,7 @@ struct verdict behalf_truncate(struct request *r)
     /* The caller's limit, not ours (PR-12); the signal that goes with it is left out. */
     if ((uint64_t)length > sys_rlimit_of(r->tid, RLIMIT_FSIZE))
         return verdict_errno(EFBIG);
-    fd = staged_reopen(r, t.at.fd, &t.at.id, O_WRONLY, 0);
+    fd = staged_reopen(r, &t.at, O_WRONLY, 0);
     if (fd >= 0)
         return names_result(ftruncate(fd, length));
     if (fd != -ENODATA) {

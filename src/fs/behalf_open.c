@@ -171,7 +171,7 @@ static struct verdict open_object(const struct request *r, const struct open_cal
     if (open_may_block(&t->at.id, c->flags))
         return behalf_open_later(r, steal_fd(&t->at.fd), c->flags,
                                  S_ISFIFO(t->at.id.mode) ? WAIT_FIFO : WAIT_DEVICE);
-    fd = staged_reopen(r, t->at.fd, &t->at.id, c->flags, c->mode);
+    fd = staged_reopen(r, &t->at, c->flags, c->mode);
     if (fd == -ENODATA && S_ISREG(t->at.id.mode)) {
         fd = behalf_reopen_file(t->at.fd, c->flags);
         if (fd == -EAGAIN && !(c->flags & O_NONBLOCK))
@@ -235,7 +235,7 @@ static int open_new(const struct request *r, const struct open_call *c, const st
     if (e < 0)
         return e;
     if (e > 0)
-        return cow_open(staged_layer(r), &pos, t->at.name, (int)flags, c->mode);
+        return cow_open_new(staged_layer(r), &pos, t->at.name, (int)flags, c->mode);
     return sys_openat(t->at.parent_fd, t->at.name, (int)flags, c->mode);
 }
 

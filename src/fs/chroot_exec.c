@@ -52,14 +52,17 @@ static int load_open(const struct request *r, const struct resolved *o)
 {
     _cleanup_close_ int original_fd = view_program_of(r, &o->id);
     int e, fd = original_fd >= 0 ? original_fd : o->fd;
+    struct resolved program = *o;
 
     if (S_ISLNK(o->id.mode))
         return -ELOOP;
     if (!S_ISREG(o->id.mode))
         return -EACCES;
+    program.fd = fd; /* borrowed */
+    program.staged = o->staged && fd == o->fd;
     e = sys_access_fd(fd, X_OK, AT_EACCESS);
     if (e == 0)
-        e = staged_reopen(r, fd, &o->id, O_RDONLY | O_NONBLOCK, 0);
+        e = staged_reopen(r, &program, O_RDONLY | O_NONBLOCK, 0);
     return e != -ENODATA ? e : fd_reopen(fd, O_RDONLY | O_NONBLOCK, 0);
 }
 

@@ -111,7 +111,7 @@ static int metadata_judge(struct request *r, struct target *t, int by_fd)
         request_explain(r, t->path, EPERM, "device nodes stay as they are", NULL);
         return -EPERM;
     }
-    if (staged_holds(r, t->at.fd))
+    if (t->at.staged || staged_holds(r, t->at.fd))
         return staged_change(r, &t->at, metadata_need(r));
     bits = g ? grants_of_object(g, t->at.fd, t->at.parent_fd, t->at.name) : 0;
     if ((bits > 0 && (bits & GRANT_WRITE)) || metadata_is_writer(r, by_fd, &t->at))

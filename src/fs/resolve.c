@@ -22,7 +22,12 @@
 
 void resolved_fini(struct resolved *r)
 {
-    r->parent_fd = util_close(r->parent_fd);
+    if (r->staged)
+        cow_pos_fini(&r->dir);
+    else
+        util_close(r->parent_fd);
+    r->parent_fd = -1;
+    r->staged = false;
     r->fd = util_close(r->fd);
 }
 
@@ -278,13 +283,15 @@ static int resolve_with(const struct request *r, int base_fd, const char *path, 
         if (!root->plain)
             k.resolve |= RESOLVE_NO_SYMLINKS;
     }
-    if (root && root->layer)
-        k.strict = 0;
-    /* Nor about what a layer changes. */
-    if (root && root->layer && !cow_is_clean(root->layer)) {
-        if (!root_passes_beside(root, path))
+    /* Nor about what a layer changes: without links a path beside the work directory does not meet it. */
+    if (root && root->layer) {
+        bool beside = root_passes_beside(root, path), clean = cow_is_clean(root->layer);
+
+        if (!beside && !clean)
             return 0;
-        k.resolve |= RESOLVE_NO_SYMLINKS;
+        if (!clean)
+            k.resolve |= RESOLVE_NO_SYMLINKS;
+        k.strict = beside && k.strict ? k.strict | RESOLVE_NO_SYMLINKS : 0;
     }
     if (root)
         k.resolve |= *path == '/' ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
@@ -369,6 +376,11 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
     }
     if (flags & WALK_LIMITS)
         return walk_path(r, base_fd, path, flags, ret);
+    if (staged_layer(r)) {
+        e = staged_resolve(r, base_fd, path, flags, ret);
+        if (e != 0)
+            return e > 0 ? 0 : e;
+    }
     if (!(flags & WALK_PARENT)) {
         e = resolve_fast(r, base_fd, path, flags, ret);
         if (e != 0)

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "fs/cow/layer.h"
 #include "supervisor/supervisor.h"
 #include "sys/fs.h"
 
@@ -38,13 +39,16 @@ struct resolved {
     bool magic;          /* reached by a /proc magic link: the object has no meaningful parent */
     char dots[3];        /* ".", ".." or "/" when that is the last component, else "" */
     bool on_proc;        /* the object lies on a procfs */
+    bool staged;         /* of the layer's view: what follows is filled, and parent_fd is dir's */
+    bool in_upper;       /* the object is the layer's own */
+    struct cow_pos dir;  /* the directory, when parent_fd >= 0 */
     struct sys_ident id; /* of fd, when there is one */
     bool has_attributes;
     struct fs_statx attributes; /* of fd, STATX_BASIC_STATS; not what a layer shows */
 };
-#define RESOLVED_INIT             \
-    {                             \
-        .parent_fd = -1, .fd = -1 \
+#define RESOLVED_INIT                                  \
+    {                                                  \
+        .parent_fd = -1, .fd = -1, .dir = COW_POS_INIT \
     }
 void resolved_fini(struct resolved *r);
 #define _cleanup_resolved_ _cleanup_(resolved_fini)

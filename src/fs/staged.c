@@ -21,6 +21,63 @@ struct cow_layer *staged_layer(const struct request *r)
     return root ? root->layer : NULL;
 }
 
+/* Where the path begins in the view: 1 with the rest of it, 0, or -errno. */
+static int staged_begin(const struct request *r, int base_fd, const char *path, struct cow_pos *pos,
+                        const char **ret_rest)
+{
+    const struct root *root = supervisor_plan(r->sup)->root;
+    const char *seen = root->workdir_seen[0];
+    size_t n = seen ? strlen(seen) : 0;
+    int e;
+
+    *ret_rest = path;
+    if (*path != '/') {
+        e = cow_pos_of_fd(root->layer, base_fd, pos);
+        return e == 0 ? 1 : e == -EXDEV || e == -ENOTDIR ? 0 : e;
+    }
+    /* Nothing above the work directory can be changed from inside (root_stage()): its name is what it
+     * was at the start. */
+    if (n <= 1 || strncmp(path, seen, n) != 0 || path[n] != '/')
+        return 0;
+    *ret_rest = path + n;
+    e = cow_root(root->layer, pos);
+    return e < 0 ? e : 1;
+}
+
+int staged_resolve(const struct request *r, int base_fd, const char *path, unsigned flags,
+                   struct resolved *ret)
+{
+    struct cow_layer *l = staged_layer(r);
+    struct cow_path w = {.dir = COW_POS_INIT};
+    const char *rest;
+    int e;
+
+    /* The walk knows mounts, and says where it ended, which is part of the answer where places are denied. */
+    if (supervisor_plan(r->sup)->root->n > 0 || supervisor_policy(r->sup)->fs_deny.n > 0)
+        return 0;
+    e = staged_begin(r, base_fd, path, &w.dir, &rest);
+    if (e <= 0)
+        return 0;
+    e = cow_path(l, rest,
+                 (flags & WALK_FOLLOW ? COW_PATH_FOLLOW : 0) |
+                     (flags & WALK_PARENT ? COW_PATH_PARENT : 0) |
+                     (flags & WALK_DIRECTORY ? COW_PATH_DIRECTORY : 0),
+                 &w);
+    if (e <= 0) {
+        cow_pos_fini(&w.dir);
+        return e;
+    }
+    ret->staged = true;
+    ret->in_upper = w.in_upper;
+    ret->dir = w.dir;
+    if (w.name[0])
+        ret->parent_fd = w.dir.upper_fd >= 0 ? w.dir.upper_fd : w.dir.lower_fd;
+    memcpy(ret->name, w.name, sizeof(w.name));
+    ret->fd = w.fd;
+    ret->id = w.id;
+    return 1;
+}
+
 bool staged_holds(const struct request *r, int fd)
 {
     struct cow_layer *l = staged_layer(r);
@@ -52,6 +109,8 @@ int staged_name(const struct request *r, const struct resolved *o, struct cow_po
     int e;
 
     *ret = (struct cow_pos)COW_POS_INIT;
+    if (o->staged && o->name[0])
+        return cow_pos_copy(&o->dir, ret) < 0 ? -ENOMEM : 1;
     if (!l || o->parent_fd < 0 || !o->name[0])
         return 0;
     e = cow_pos_of_fd(l, o->parent_fd, ret);
@@ -62,21 +121,29 @@ int staged_name(const struct request *r, const struct resolved *o, struct cow_po
     return e == 0 ? 1 : e == -EXDEV ? 0 : e;
 }
 
-int staged_reopen(const struct request *r, int fd, const struct sys_ident *id, uint64_t flags,
-                  mode_t mode)
+int staged_reopen(const struct request *r, const struct resolved *o, uint64_t flags, mode_t mode)
 {
+    const struct sys_ident *id = &o->id;
     _cleanup_cow_pos_ struct cow_pos p = COW_POS_INIT;
     struct cow_layer *l = staged_layer(r);
     bool temporary = (flags & O_TMPFILE) == O_TMPFILE;
     int e;
 
-    if (!l || !(S_ISREG(id->mode) || (S_ISDIR(id->mode) && temporary)) || !cow_holds(l, fd))
+    if (!l || !(S_ISREG(id->mode) || (S_ISDIR(id->mode) && temporary)))
         return -ENODATA;
+    /* Its bytes are what the object has, for whoever only reads. */
+    if (!temporary && (flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC) && cow_is_plain(l, id))
+        return -ENODATA;
+    if (!o->staged && !cow_holds(l, o->fd))
+        return -ENODATA;
+    if (!temporary && o->staged && o->in_upper && cow_is_plain(l, id))
+        return cow_open_own(l, o->fd,
+                            (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
     if (!temporary)
-        return cow_open_fd(l, fd, (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
+        return cow_open_fd(l, o->fd, (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
     if (!S_ISDIR(id->mode))
         return -ENOTDIR;
-    e = cow_pos_of_fd(l, fd, &p);
+    e = cow_pos_of_fd(l, o->fd, &p);
     return e < 0 ? e : cow_open(l, &p, "", (int)flags, mode);
 }
 
@@ -93,19 +160,20 @@ int staged_change(const struct request *r, struct resolved *o, enum cow_need nee
 
 /* ---- attributes ---- */
 
-static int staged_look(const struct request *r, int fd, struct cow_stat *ret)
+static int staged_look(const struct request *r, int fd, const struct sys_ident *id,
+                       struct cow_stat *ret)
 {
     struct cow_layer *l = staged_layer(r);
 
-    if (!l || cow_is_clean(l) || !cow_holds(l, fd))
+    if (!l || cow_is_plain(l, id) || !cow_holds(l, fd))
         return -ENODATA;
     return cow_stat_fd(l, fd, ret);
 }
 
-int staged_stat(const struct request *r, int fd, struct stat *st)
+int staged_stat(const struct request *r, int fd, const struct sys_ident *id, struct stat *st)
 {
     struct cow_stat c;
-    int e = staged_look(r, fd, &c);
+    int e = staged_look(r, fd, id, &c);
 
     if (e == 0)
         *st = c.st;
@@ -120,11 +188,11 @@ static void statx_time(struct fs_statx *s, unsigned i, struct timespec t)
     s->time[i].nsec = (uint32_t)t.tv_nsec;
 }
 
-int staged_show_statx(const struct request *r, int fd, uint8_t *statx)
+int staged_show_statx(const struct request *r, int fd, const struct sys_ident *id, uint8_t *statx)
 {
     struct cow_stat c;
     struct fs_statx s;
-    int e = staged_look(r, fd, &c);
+    int e = staged_look(r, fd, id, &c);
 
     if (e < 0)
         return e == -ENODATA ? 0 : e;

@@ -13,6 +13,12 @@
 
 /* NULL without --workdir. */
 struct cow_layer *staged_layer(const struct request *r);
+/* resolve_path() for a path without links in the view. 1, 0 when it must be walked by hand, or -errno.
+ * base_fd: where a relative path begins. */
+int staged_resolve(const struct request *r, int base_fd, const char *path, unsigned flags,
+                   struct resolved *ret);
+/* The caller's umask. 0 or -errno. */
+int staged_umask(const struct request *r, mode_t *ret);
 /* Is the object of the merged view? */
 bool staged_holds(const struct request *r, int fd);
 /* Is it one that only the layer has: made, or changed, by the command? */
@@ -22,14 +28,13 @@ int staged_name(const struct request *r, const struct resolved *o, struct cow_po
 /* May it be watched (CW-23)? 0, or -EOPNOTSUPP: changes would happen elsewhere. */
 int staged_watch(const struct request *r, const struct resolved *o);
 /* Opens an object of the view as behalf_reopen() does others. -ENODATA: it is another. */
-int staged_reopen(const struct request *r, int fd, const struct sys_ident *id, uint64_t flags,
-                  mode_t mode);
+int staged_reopen(const struct request *r, const struct resolved *o, uint64_t flags, mode_t mode);
 /* Puts in place of an object of the view the descriptor on which its attributes may be changed. */
 int staged_change(const struct request *r, struct resolved *o, enum cow_need need);
 
-/* fstat(2) of an object. 0 or -errno. */
-int staged_stat(const struct request *r, int fd, struct stat *st);
+/* fstat(2) of an object, which `id` identifies. 0 or -errno. */
+int staged_stat(const struct request *r, int fd, const struct sys_ident *id, struct stat *st);
 /* Corrects what statx(2) said: SYS_STATX_SIZE bytes. */
-int staged_show_statx(const struct request *r, int fd, uint8_t *statx);
+int staged_show_statx(const struct request *r, int fd, const struct sys_ident *id, uint8_t *statx);
 
 extern const struct feature fs_staged_feature;

@@ -10,6 +10,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "fs/behalf.h"
@@ -28,6 +29,8 @@
 #define INDEX_BITS 23            /* entries of one directory */
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 #define SERIAL_MASK 0xfffffu
+#define MASK_ASK (-1)
+#define MASK_OWN (-2)
 
 struct snapshot {
     uint32_t serial; /* 0: none */
@@ -39,6 +42,8 @@ struct snapshot {
 };
 
 struct staged {
+    _Atomic int
+        mask; /* everybody's umask, MASK_ASK until one was seen, MASK_OWN once they differ */
     pthread_mutex_t lock;
     uint32_t serial;
     uint64_t clock;
@@ -260,22 +265,55 @@ static struct verdict staged_fstat(struct request *r)
     _cleanup_close_ int fd = -1;
     uint8_t out[ARCH_STAT_MAX];
     struct stat st;
+    struct sys_ident id;
     int e;
 
     e = call_int(&r->call, 0) < 0 ? -EBADF : request_fd_path(r, call_int(&r->call, 0));
     if (e < 0)
         return verdict_errno(e);
     fd = e;
-    if (!request_alive(r))
-        return verdict_gone();
-    if (cow_is_clean(staged_layer(r)) || !staged_holds(r, fd))
+    e = cow_is_clean(staged_layer(r)) ? 0 : sys_identify(fd, &id);
+    if (e < 0)
+        return verdict_errno(e);
+    if (cow_is_clean(staged_layer(r)) || cow_is_plain(staged_layer(r), &id) || !staged_holds(r, fd))
         return verdict_continue("the attributes of an open object give no access");
-    e = staged_stat(r, fd, &st);
+    e = staged_stat(r, fd, &id, &st);
     if (e < 0)
         return verdict_errno(e);
     behalf_show_stat(r, &st);
     return verdict_result(
         request_write(r, call_addr(&r->call, 1), out, arch_native()->encode_stat(&st, out)));
+}
+
+/* ---- umask ---- */
+
+/*
+ * A umask is inherited and changed by umask(2) alone. So as long as nobody has called it, whose it is need
+ * not be asked: reading it costs as much as all the rest of making a file. The call is noted before
+ * it happens.
+ */
+static struct verdict staged_umask_call(struct request *r)
+{
+    struct staged *g = supervisor_state(r->sup, &fs_staged_feature);
+
+    atomic_store(&g->mask, MASK_OWN);
+    return verdict_continue("a umask is the caller's own and gives no access");
+}
+
+int staged_umask(const struct request *r, mode_t *ret)
+{
+    struct staged *g = supervisor_state(r->sup, &fs_staged_feature);
+    int seen = g ? atomic_load(&g->mask) : MASK_OWN, e;
+    pid_t tgid;
+
+    if (seen >= 0) {
+        *ret = (mode_t)seen;
+        return 0;
+    }
+    e = request_status(r, &tgid, ret);
+    if (e == 0 && seen == MASK_ASK)
+        atomic_compare_exchange_strong(&g->mask, &seen, (int)*ret);
+    return e;
 }
 
 /* ---- the feature ---- */
@@ -310,6 +348,7 @@ static int staged_start(struct supervisor *s, void **ret_state, struct error *er
     if (!g)
         return error_set(err, ERROR_SETUP, -ENOMEM, "--workdir", "out of memory");
     (void)pthread_mutex_init(&g->lock, NULL);
+    atomic_init(&g->mask, MASK_ASK);
     *ret_state = g;
     return 0;
 }
@@ -317,6 +356,7 @@ static int staged_start(struct supervisor *s, void **ret_state, struct error *er
 static const struct feature_call staged_calls[] = {
     {OP_FSTAT, staged_fstat, NULL, 0},
     {OP_GETDENTS, staged_getdents, NULL, 0},
+    {OP_UMASK, staged_umask_call, NULL, 0},
 };
 
 const struct feature fs_staged_feature = {

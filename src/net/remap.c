@@ -36,8 +36,8 @@ struct remap {
     struct remap_entry *v;
     size_t n;
     unsigned lines;
-    atomic_bool
-        differs; /* is any port another outside? Most runs: none, and names are the kernel's */
+    /* Is any port another outside? Most runs: none, and names are the kernel's. */
+    atomic_bool differs;
 };
 
 static struct remap *remap_of(const struct request *r)

@@ -31,8 +31,8 @@ struct root {
     int fd; /* O_PATH */
     struct sys_ident id;
     bool plain; /* the kernel's own walk cannot pass through anything hidden */
-    bool
-        ordinary; /* of a file system whose content is the same for everybody: not procfs, not sysfs */
+    /* Of a file system whose content is the same for everybody: not procfs, not sysfs. */
+    bool ordinary;
     bool any_read_only;
     size_t n, room;
     struct root_mount *v;

@@ -103,7 +103,7 @@ int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask)
     ssize_t n;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)r->tid);
-    n = sys_read_file(path, text, sizeof(text));
+    n = sys_read_record(path, text, sizeof(text));
     if (n < 0)
         return (int)n;
     if (!request_alive(r))

@@ -11,7 +11,7 @@
 #include "base/util.h"
 #include "sys/fs.h"
 
-ssize_t sys_read_file(const char *path, char *buf, size_t size)
+static ssize_t read_whole(const char *path, char *buf, size_t size, bool one_read)
 {
     /* Not open(3): musl adds an fcntl for O_CLOEXEC. */
     _cleanup_close_ int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
@@ -29,9 +29,21 @@ ssize_t sys_read_file(const char *path, char *buf, size_t size)
         if (n == 0)
             break;
         got += (size_t)n;
+        if (one_read)
+            break;
     }
     buf[got] = '\0';
     return (ssize_t)got;
+}
+
+ssize_t sys_read_file(const char *path, char *buf, size_t size)
+{
+    return read_whole(path, buf, size, false);
+}
+
+ssize_t sys_read_record(const char *path, char *buf, size_t size)
+{
+    return read_whole(path, buf, size, true);
 }
 
 int sys_file_field(const char *text, const char *name, int base, long *ret)

@@ -10,6 +10,8 @@
 
 /* The whole file, NUL-terminated, cut off at size - 1: its length or -errno. */
 ssize_t sys_read_file(const char *path, char *buf, size_t size);
+/* The same in one call for files that are made at once, such as status. */
+ssize_t sys_read_record(const char *path, char *buf, size_t size);
 /* Value of a line "Name:\tvalue" in a file such as status; base as in strtol. 0 or -ENOENT. */
 int sys_file_field(const char *text, const char *name, int base, long *ret);
 

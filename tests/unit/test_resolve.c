@@ -72,6 +72,12 @@ const struct plan *supervisor_plan(const struct supervisor *s)
     (void)s;
     return &plan;
 }
+static struct policy policy;
+const struct policy *supervisor_policy(const struct supervisor *s)
+{
+    (void)s;
+    return &policy;
+}
 int view_proc_link(const struct request *r, int dir_fd, const char *leaf)
 {
     (void)r, (void)dir_fd, (void)leaf;

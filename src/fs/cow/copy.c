@@ -107,9 +107,12 @@ int cow_copy_data(int from_fd, int to_fd, uint64_t size, const struct cow_tellin
 /* Names of all attributes; the caller frees. Length or -errno; 0 where there are none. */
 static ssize_t xattr_names(const char *path, char **ret)
 {
-    char *list = malloc(XATTR_ROOM);
-    ssize_t n;
+    ssize_t n = listxattr(path, NULL, 0);
+    char *list;
 
+    if (n <= 0)
+        return n < 0 && errno != EOPNOTSUPP ? -errno : 0;
+    list = malloc(XATTR_ROOM);
     if (!list)
         return -ENOMEM;
     n = listxattr(path, list, XATTR_ROOM);
@@ -127,13 +130,14 @@ static bool xattr_must_follow(const char *name)
     return strncmp(name, "user.", 5) == 0 || strncmp(name, "system.posix_acl", 16) == 0;
 }
 
-static int copy_xattrs(const char *from, const char *to)
+/* How many bytes of names there were, or -errno. */
+static ssize_t copy_xattrs(const char *from, const char *to)
 {
     _cleanup_free_ char *names = NULL, *value = NULL;
     ssize_t n = xattr_names(from, &names);
 
     if (n <= 0)
-        return (int)n;
+        return n;
     value = malloc(XATTR_ROOM);
     if (!value)
         return -ENOMEM;
@@ -145,7 +149,7 @@ static int copy_xattrs(const char *from, const char *to)
         if (xattr_must_follow(name) && errno != ENODATA)
             return -errno;
     }
-    return 0;
+    return n;
 }
 
 /* Those of `to` that `from` has not. */
@@ -167,35 +171,41 @@ static int drop_xattrs(const char *from, const char *to)
 int cow_set_times(int fd, const struct cow_attr *a)
 {
     struct timespec t[2] = {cow_time(a->atime), cow_time(a->mtime)};
-    char path[FD_PATH_MAX];
 
-    fd_path(fd, path);
-    return utimensat(AT_FDCWD, path, t, 0) < 0 ? -errno : 0;
+    return utimensat(fd, "", t, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }
 
 int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner)
 {
-    char from[FD_PATH_MAX], to[FD_PATH_MAX];
     struct cow_attr now;
     int e = cow_attr_fd(to_fd, &now);
 
-    if (e < 0)
-        return e;
+    return e < 0 ? e : cow_copy_attrs_to(from_fd, a, to_fd, &now, fresh, ret_owner);
+}
+
+int cow_copy_attrs_to(int from_fd, const struct cow_attr *a, int to_fd, const struct cow_attr *now,
+                      bool fresh, bool *ret_owner)
+{
+    char from[FD_PATH_MAX], to[FD_PATH_MAX];
+    bool same_owner = a->uid == now->uid && a->gid == now->gid;
+    ssize_t copied;
+    int e = 0;
+
     fd_path(from_fd, from);
     fd_path(to_fd, to);
     *ret_owner = true;
-    if ((a->uid != now.uid || a->gid != now.gid) &&
-        fchownat(to_fd, "", a->uid, a->gid, AT_EMPTY_PATH) < 0) {
+    if (!same_owner && fchownat(to_fd, "", a->uid, a->gid, AT_EMPTY_PATH) < 0) {
         if (errno != EPERM)
             return -errno;
         *ret_owner = false;
     }
     if (!S_ISLNK(a->mode)) {
-        e = copy_xattrs(from, to);
+        copied = copy_xattrs(from, to);
+        e = copied < 0 ? (int)copied : 0;
         if (e == 0 && !fresh)
             e = drop_xattrs(from, to);
         /* chown clears set-id bits; the ACL's mask is the group's. */
-        if (e == 0)
+        if (e == 0 && (!fresh || !same_owner || copied > 0 || ((a->mode ^ now->mode) & 07777)))
             e = sys_chmod_fd(to_fd, a->mode & 07777);
         if (e < 0)
             return e;

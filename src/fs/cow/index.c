@@ -333,6 +333,21 @@ bool cow_is_clean(struct cow_layer *l)
     return !l->any;
 }
 
+bool cow_is_plain(struct cow_layer *l, const struct sys_ident *id)
+{
+    bool plain = true;
+
+    if (!l->any || (id->dev != l->lower.dev && id->dev != l->storage.dev))
+        return true;
+    if (id->dev != l->lower.dev)
+        return false; /* its numbers are shown as others */
+    pthread_rwlock_rdlock(&l->lock);
+    plain = !cow_map_get(&l->by_lower, id->ino) && !cow_map_get(&l->gone, id->ino) &&
+            !cow_map_get(&l->by_upper, id->ino);
+    pthread_rwlock_unlock(&l->lock);
+    return plain;
+}
+
 bool cow_is_touched(struct cow_layer *l, const struct sys_ident *lower)
 {
     bool touched;

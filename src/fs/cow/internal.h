@@ -4,7 +4,7 @@
  *
  * Locks, in this order: moves (renames of directories), dirs[] (a directory's names, by its `ino`),
  * a node's latch (its copy is being made), lock (maps; a leaf, never held over a call that waits),
- * log (the index file; a leaf).
+ * log (the index file; a leaf), dir_lock (known directories; a leaf).
  */
 #pragma once
 
@@ -87,10 +87,12 @@ struct cow_node {
 };
 
 #define COW_DIR_LOCKS 64
+#define COW_KNOWN_DIRS 128 /* a power of two; two descriptors each */
 struct cow_layer {
     int lower_fd, storage_fd /* of this layer */, parent_fd /* holds storage */, objects_fd,
         index_fd, lock_fd;
     off_t index_room;                       /* allocated up to there */
+    off_t index_end;                        /* where records end; 0: not looked yet */
     struct cow_attr lower, storage, holder; /* holder: the directory of all layers */
     char id[17];
     char *storage_path, *lower_path, *command, *reason;
@@ -99,9 +101,12 @@ struct cow_layer {
     struct cow_telling telling;
     bool kept, loaded, header_only;
     _Atomic bool broken; /* the index misses something that happened: never to be committed */
-    bool same_fs;        /* storage and lower: objects can be linked and renamed into lower */
+    bool inside;  /* the storage lies in the work directory: names must be compared with it */
+    bool same_fs; /* storage and lower: objects can be linked and renamed into lower */
 
-    pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log;
+    pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log, dir_lock;
+    struct cow_dir *known[COW_KNOWN_DIRS]; /* under dir_lock */
+    bool remembers;                        /* descriptors suffice for that */
     pthread_rwlock_t lock;
     struct cow_map by_lower, by_upper, beneath, gone;
     struct cow_node *all;
@@ -188,6 +193,9 @@ int cow_copy_data(int from_fd, int to_fd, uint64_t size, const struct cow_tellin
 /* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. A fresh
  * object has no xattrs of its own that must go. */
 int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner);
+/* With the attributes of to_fd known. */
+int cow_copy_attrs_to(int from_fd, const struct cow_attr *a, int to_fd, const struct cow_attr *now,
+                      bool fresh, bool *ret_owner);
 int cow_set_times(int fd, const struct cow_attr *a);
 bool cow_xattrs_same(int a_fd, int b_fd);
 
@@ -208,6 +216,8 @@ int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
 int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
 bool cow_fd_is_ours(struct cow_layer *l, int fd);
 int cow_pos_update(struct cow_layer *l, struct cow_pos *p);
+/* Of a directory that was opened by its name on that side. Takes fd over. */
+int cow_pos_of(struct cow_layer *l, int fd, bool in_upper, struct cow_pos *ret);
 int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struct cow_pos *ret);
 /* For a new name, which the kernel will refuse by itself where the upper directory does. */
 int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
@@ -225,6 +235,27 @@ void cow_locks_add(struct cow_locks *k, pthread_mutex_t *m);
 void cow_locks_take(const struct cow_locks *k);
 void cow_locks_drop(const struct cow_locks *k);
 pthread_mutex_t *cow_dir_lock(struct cow_layer *l, const struct cow_pos *p);
+
+/* ---- look.c ---- */
+/* Is it one component? 0, -EINVAL, -ENAMETOOLONG. */
+int cow_name_check(const char *name);
+/* What the name leads to, with an O_PATH descriptor of the object that shows (-1: there is none). */
+int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
+             struct cow_attr *a, int *ret_fd);
+
+/* ---- dir.c ---- */
+/* The position of a directory that was met already, by the attributes of either side: 1, 0, or -EXDEV:
+ * it is not of the view. */
+int cow_dir_find(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret);
+/* Remembers it under the attributes of one of its sides: its descriptors are shared from now on. */
+void cow_dir_add(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *p);
+/* Takes fd over. */
+void cow_dir_add_outside(struct cow_layer *l, const struct cow_attr *a, int fd);
+/* The position has got its upper side. Takes upper_fd over. */
+void cow_dir_staged(struct cow_layer *l, struct cow_pos *p, int upper_fd);
+void cow_dir_ref(struct cow_dir *d);
+void cow_dir_unref(struct cow_dir *d);
+void cow_dirs_fini(struct cow_layer *l);
 
 /* ---- quota.c ---- */
 /* Before the name of a file goes: a descriptor that tells whether it is written to afterwards, or -1. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 
 #include "fs/cow/internal.h"
 #include "fs/resolve.h"
@@ -114,6 +115,7 @@ int cow_storage_open(int lower_fd, const char *storage, bool make, struct error 
 static struct cow_layer *layer_new(void)
 {
     struct cow_layer *l = calloc(1, sizeof(*l));
+    struct rlimit files;
 
     if (!l)
         return NULL;
@@ -121,9 +123,11 @@ static struct cow_layer *layer_new(void)
     pthread_mutex_init(&l->moves, NULL);
     pthread_mutex_init(&l->log, NULL);
     pthread_mutex_init(&l->quota, NULL);
+    pthread_mutex_init(&l->dir_lock, NULL);
     pthread_rwlock_init(&l->lock, NULL);
     for (size_t i = 0; i < COW_DIR_LOCKS; i++)
         pthread_mutex_init(&l->dirs[i], NULL);
+    l->remembers = getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur >= 8 * COW_KNOWN_DIRS;
     return l;
 }
 
@@ -131,6 +135,7 @@ void cow_free(struct cow_layer *l)
 {
     if (!l)
         return;
+    cow_dirs_fini(l);
     cow_index_fini(l);
     cow_quota_fini(l);
     util_closep(&l->lower_fd);
@@ -263,6 +268,7 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
                struct error *err)
 {
     struct cow_layer *l = layer_new();
+    char inside[PATH_MAX];
     struct timespec now;
     int e;
 
@@ -298,6 +304,7 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
         return e;
     }
     l->same_fs = l->storage.dev == l->lower.dev && l->storage.mnt == l->lower.mnt;
+    l->inside = cow_lower_name(l, l->parent_fd, NULL, inside) != -EXDEV;
     *ret = l;
     return 0;
 }

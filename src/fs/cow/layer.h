@@ -31,6 +31,7 @@
  */
 #pragma once
 
+#include <limits.h>
 #include <stdint.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -81,9 +82,10 @@ const char *cow_lower_path(const struct cow_layer *l);   /* as it was when the l
  * staged the directory meanwhile), so a position belongs to one thread: copy shared ones. */
 struct cow_pos {
     int lower_fd, upper_fd;
-    struct cow_node *node; /* NULL: a new directory, or an untouched one of lower */
-    uint64_t ino;          /* names the directory for locks: lower's inode, else upper's */
-    bool foreign;          /* on a file system mounted below the work directory: not layered */
+    struct cow_node *node;  /* NULL: a new directory, or an untouched one of lower */
+    uint64_t ino;           /* names the directory for locks: lower's inode, else upper's */
+    bool foreign;           /* on a file system mounted below the work directory: not layered */
+    struct cow_dir *shared; /* whose the descriptors are; NULL: the position's own */
 };
 #define COW_POS_INIT                   \
     {                                  \
@@ -125,11 +127,29 @@ struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd);
  * there: open with cow_open()). */
 int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name);
 
+/* A path from a directory of the view, if it has nothing but names: 1, 0 when it must be walked by
+ * hand, or -errno. On entry `dir` is where it begins; it moves on, also when nothing is decided. */
+enum {
+    COW_PATH_FOLLOW = 1u << 0,    /* a final link is the walker's */
+    COW_PATH_PARENT = 1u << 1,    /* the last name may be missing; `dir` and `name` are filled */
+    COW_PATH_DIRECTORY = 1u << 2, /* it must be a directory */
+};
+struct cow_path {
+    struct cow_pos dir;      /* owned by the caller */
+    char name[NAME_MAX + 1]; /* in dir; "" without COW_PATH_PARENT where nobody asked for it */
+    int fd;                  /* O_PATH, -1: missing */
+    struct sys_ident id;
+    bool in_upper;
+};
+int cow_path(struct cow_layer *l, const char *text, unsigned flags, struct cow_path *w);
+
 /* BD-3, one hash lookup and no call: is this object of lower (a file, or a directory itself) staged;
  * is something beneath this directory of lower; is anything at all. */
 bool cow_is_touched(struct cow_layer *l, const struct sys_ident *lower);
 bool cow_is_touched_beneath(struct cow_layer *l, const struct sys_ident *lower_dir);
 bool cow_is_clean(struct cow_layer *l);
+/* Is what the kernel itself says about the object (not which names it has) what the view shows? */
+bool cow_is_plain(struct cow_layer *l, const struct sys_ident *id);
 
 /* Is the open object of the merged view: lower's, or the layer's own? */
 bool cow_holds(struct cow_layer *l, int fd);
@@ -178,8 +198,13 @@ ssize_t cow_list_read(struct cow_list *s, void *buf, size_t size, uint64_t *offs
  * without O_EXCL, O_TRUNC, O_APPEND, O_TMPFILE (name ignored) included. A descriptor that can write
  * is always of the layer. FIFOs, sockets and devices: -ENXIO; the caller opens cow_open_path(). */
 int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags, mode_t mode);
+/* Makes a file of a name that was looked up and is free; -EEXIST when it is not any more. */
+int cow_open_new(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags,
+                 mode_t mode);
 /* The same by an open object: /proc/self/fd/N, AT_EMPTY_PATH. */
 int cow_open_fd(struct cow_layer *l, int fd, int flags);
+/* Of a new file of the layer. */
+int cow_open_own(struct cow_layer *l, int fd, int flags);
 
 int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);

@@ -17,10 +17,29 @@ static int look_may_search(struct cow_pos *dir)
                : 0;
 }
 
-static int look_upper(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                      struct cow_entry *ret, struct cow_attr *a)
+/* The attributes of a name, and with ret_fd an O_PATH descriptor: then not one look at the name and another
+ * at what is there by now. */
+static int look_at(int dir_fd, const char *name, struct cow_attr *a, int *ret_fd)
 {
-    int e = cow_attr_at(dir->upper_fd, name, a);
+    int fd, e;
+
+    if (!ret_fd)
+        return cow_attr_at(dir_fd, name, a);
+    fd = sys_open_path(dir_fd, name, O_NOFOLLOW);
+    if (fd < 0)
+        return fd;
+    e = cow_attr_fd(fd, a);
+    if (e < 0)
+        util_close(fd);
+    else
+        *ret_fd = fd;
+    return e;
+}
+
+static int look_upper(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                      struct cow_entry *ret, struct cow_attr *a, int *ret_fd)
+{
+    int e = look_at(dir->upper_fd, name, a, ret_fd);
 
     if (e < 0)
         return e;
@@ -32,10 +51,10 @@ static int look_upper(struct cow_layer *l, struct cow_pos *dir, const char *name
 }
 
 static int look_lower(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                      struct cow_entry *ret, struct cow_attr *a)
+                      struct cow_entry *ret, struct cow_attr *a, int *ret_fd)
 {
     struct cow_node *n;
-    int e = cow_attr_at(dir->lower_fd, name, a), fd;
+    int e = look_at(dir->lower_fd, name, a, ret_fd), fd;
 
     if (e < 0)
         return e;
@@ -55,12 +74,17 @@ static int look_lower(struct cow_layer *l, struct cow_pos *dir, const char *name
     if (fd < 0)
         return fd;
     e = cow_attr_fd(fd, a);
+    if (e == 0 && ret_fd) {
+        util_close(*ret_fd);
+        *ret_fd = fd;
+        return 0;
+    }
     util_close(fd);
     return e;
 }
 
 /* The last fence: whatever a caller forgot, no name leads out of its directory. */
-static int look_name(const char *name)
+int cow_name_check(const char *name)
 {
     size_t n = strlen(name);
 
@@ -72,10 +96,10 @@ static int look_name(const char *name)
 }
 
 static int look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
-                struct cow_attr *a)
+                struct cow_attr *a, int *ret_fd)
 {
     uint32_t flags;
-    int e = look_name(name);
+    int e = cow_name_check(name);
 
     *ret = (struct cow_entry){0};
     if (e == 0)
@@ -86,7 +110,7 @@ static int look(struct cow_layer *l, struct cow_pos *dir, const char *name, stru
         return 0;
     flags = dir->node ? cow_name_flags(l, dir->node, name) : 0;
     if (dir->upper_fd >= 0 && (!dir->node || flags & NAME_UPPER)) {
-        e = look_upper(l, dir, name, ret, a);
+        e = look_upper(l, dir, name, ret, a, ret_fd);
         if (e != -ENOENT)
             return e;
     }
@@ -97,7 +121,7 @@ static int look(struct cow_layer *l, struct cow_pos *dir, const char *name, stru
         ret->where = COW_WHITEOUT;
         return 0;
     }
-    e = look_lower(l, dir, name, ret, a);
+    e = look_lower(l, dir, name, ret, a, ret_fd);
     if (e != -ENOENT)
         return e;
     *ret = (struct cow_entry){0};
@@ -107,27 +131,33 @@ static int look(struct cow_layer *l, struct cow_pos *dir, const char *name, stru
 int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret)
 {
     struct cow_attr a = {0};
-    int e = look(l, dir, name, ret, &a);
+    int e = look(l, dir, name, ret, &a, NULL);
 
     if (e == 0)
         ret->id = cow_attr_ident(&a);
     return e;
 }
 
+int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
+             struct cow_attr *a, int *ret_fd)
+{
+    int fd = -1, e = look(l, dir, name, ret, a, &fd);
+
+    if (fd >= 0 && (e < 0 || ret->where == COW_NONE))
+        fd = util_close(fd);
+    *ret_fd = fd;
+    if (e == 0)
+        ret->id = cow_attr_ident(a);
+    return e;
+}
+
 int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name)
 {
     struct cow_entry en;
-    int e = cow_lookup(l, dir, name, &en);
+    struct cow_attr a = {0};
+    int fd, e = cow_look(l, dir, name, &en, &a, &fd);
 
-    if (e < 0)
-        return e;
-    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
-        return -ENOENT;
-    if (en.in_upper)
-        return sys_open_path(dir->upper_fd, name, O_NOFOLLOW);
-    if (en.where == COW_STAGED)
-        return cow_object_open(l, en.node, O_PATH);
-    return sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
+    return e < 0 ? e : fd < 0 ? -ENOENT : fd;
 }
 
 ssize_t cow_readlink(struct cow_layer *l, struct cow_pos *dir, const char *name, char *buf,
@@ -199,7 +229,7 @@ int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct 
 {
     struct cow_attr a = {0};
     struct cow_entry en;
-    int e = look(l, dir, name, &en, &a);
+    int e = look(l, dir, name, &en, &a, NULL);
 
     if (e < 0)
         return e;

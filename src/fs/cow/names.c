@@ -48,9 +48,12 @@ static int make_it(struct cow_pos *dir, const char *name, const struct make *m)
 static int make_locked(struct cow_layer *l, struct cow_pos *dir, const char *name,
                        const struct make *m)
 {
-    struct cow_entry en;
-    int e = cow_lookup(l, dir, name, &en);
+    struct cow_entry en = {0};
+    int e = cow_name_check(name);
 
+    /* Where there is no lower side the upper one says EEXIST by itself. */
+    if (e == 0 && dir->lower_fd >= 0)
+        e = cow_lookup(l, dir, name, &en);
     if (e < 0)
         return e;
     if (exists(&en))

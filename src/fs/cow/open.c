@@ -100,8 +100,10 @@ static int open_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, 
 static int open_new_locked(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags,
                            mode_t mode)
 {
-    int e = cow_may_create(l, dir), fd;
+    int e = cow_name_check(name), fd;
 
+    if (e == 0)
+        e = cow_may_create(l, dir);
     if (e == 0)
         e = cow_writable_dir(l, dir);
     if (e == 0)
@@ -121,8 +123,7 @@ static int open_new_locked(struct cow_layer *l, struct cow_pos *dir, const char 
     return open_done(l, fd, flags);
 }
 
-static int open_new(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags,
-                    mode_t mode)
+int cow_open_new(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags, mode_t mode)
 {
     pthread_mutex_t *lock = cow_dir_lock(l, dir);
     int fd;
@@ -188,11 +189,18 @@ int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int fla
         }
         if (!(flags & O_CREAT))
             return -ENOENT;
-        e = open_new(l, dir, name, flags, mode);
+        e = cow_open_new(l, dir, name, flags, mode);
         if (e != -EEXIST || flags & O_EXCL)
             return e;
     }
     return -EAGAIN;
+}
+
+int cow_open_own(struct cow_layer *l, int fd, int flags)
+{
+    if (open_writes(flags) && cow_quota_room(l) == 0)
+        return -ENOSPC;
+    return open_done(l, fd_reopen(fd, flags & ~OPEN_MAKES, 0), flags);
 }
 
 int cow_open_fd(struct cow_layer *l, int fd, int flags)

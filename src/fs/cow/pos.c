@@ -12,9 +12,11 @@
 
 void cow_pos_fini(struct cow_pos *p)
 {
-    if (p->lower_fd >= 0)
+    if (p->shared)
+        cow_dir_unref(p->shared);
+    else if (p->lower_fd >= 0)
         util_close(p->lower_fd);
-    if (p->upper_fd >= 0)
+    if (!p->shared && p->upper_fd >= 0)
         util_close(p->upper_fd);
     *p = (struct cow_pos)COW_POS_INIT;
 }
@@ -23,6 +25,11 @@ int cow_pos_copy(const struct cow_pos *from, struct cow_pos *ret)
 {
     struct cow_pos p = *from;
 
+    if (from->shared) {
+        cow_dir_ref(from->shared);
+        *ret = p;
+        return 0;
+    }
     if (from->lower_fd >= 0 && (p.lower_fd = fcntl(from->lower_fd, F_DUPFD_CLOEXEC, 0)) < 0)
         return -errno;
     if (from->upper_fd >= 0 && (p.upper_fd = fcntl(from->upper_fd, F_DUPFD_CLOEXEC, 0)) < 0) {
@@ -58,59 +65,91 @@ int cow_pos_update(struct cow_layer *l, struct cow_pos *p)
     fd = cow_object_open(l, n, O_PATH | O_DIRECTORY);
     if (fd < 0)
         return n->dead ? 0 : fd;
-    p->upper_fd = fd;
+    cow_dir_staged(l, p, fd);
     return 0;
 }
 
-/* Takes lower_fd over. */
-static int pos_of_lower(struct cow_layer *l, int lower_fd, struct cow_pos *ret)
+/* 1 when the directory was met before, 0, or -errno. */
+static int pos_known(struct cow_layer *l, const struct cow_attr *a, struct cow_pos *ret)
 {
-    struct cow_pos p = {.lower_fd = lower_fd, .upper_fd = -1};
-    struct cow_attr a;
-    int e = cow_attr_fd(lower_fd, &a);
+    int e = cow_dir_find(l, a, ret);
 
-    if (e == 0) {
-        p.ino = a.ino;
-        p.foreign = !cow_is_layered(l, &a);
-        e = cow_pos_update(l, &p);
+    if (e <= 0)
+        return e;
+    e = cow_pos_update(l, ret);
+    if (e < 0)
+        cow_pos_fini(ret);
+    return e < 0 ? e : 1;
+}
+
+/* Takes lower_fd over. `a`: its attributes. */
+static int pos_of_lower(struct cow_layer *l, int lower_fd, const struct cow_attr *a,
+                        struct cow_pos *ret)
+{
+    struct cow_pos p = {.lower_fd = lower_fd, .upper_fd = -1, .ino = a->ino};
+    int e = pos_known(l, a, ret);
+
+    if (e != 0) {
+        util_close(lower_fd);
+        return e < 0 ? e : 0;
     }
+    p.foreign = !cow_is_layered(l, a);
+    e = cow_pos_update(l, &p);
     if (e < 0) {
         util_close(lower_fd);
         return e;
     }
+    cow_dir_add(l, a, &p);
     *ret = p;
     return 0;
 }
 
 /* Takes upper_fd over: a new directory, or one of lower with a name in the layer. */
-static int pos_of_upper(struct cow_layer *l, int upper_fd, struct cow_pos *ret)
+static int pos_of_upper(struct cow_layer *l, int upper_fd, const struct cow_attr *a,
+                        struct cow_pos *ret)
 {
-    struct cow_pos p = {.lower_fd = -1, .upper_fd = upper_fd};
-    struct cow_attr a;
-    int e = cow_attr_fd(upper_fd, &a);
+    struct cow_pos p = {.lower_fd = -1, .upper_fd = upper_fd, .ino = a->ino};
 
-    if (e == 0) {
-        p.ino = a.ino;
-        p.node = cow_node_by_upper(l, a.dev, a.ino);
+    int e = cow_dir_find(l, a, ret);
+
+    if (e != 0) {
+        util_close(upper_fd);
+        return e < 0 ? e : 0;
     }
-    if (e == 0 && p.node) {
+    p.node = cow_node_by_upper(l, a->dev, a->ino);
+    if (p.node) {
         p.ino = p.node->origin.ino;
         p.lower_fd = cow_lower_open(l, p.node, O_PATH | O_DIRECTORY);
-        e = p.lower_fd < 0 ? p.lower_fd : 0;
+        if (p.lower_fd < 0) {
+            util_close(upper_fd);
+            return p.lower_fd;
+        }
     }
-    if (e < 0) {
-        util_close(upper_fd);
-        return e;
-    }
+    cow_dir_add(l, a, &p);
     *ret = p;
     return 0;
 }
 
+int cow_pos_of(struct cow_layer *l, int fd, bool in_upper, struct cow_pos *ret)
+{
+    struct cow_attr a;
+    int e = cow_attr_fd(fd, &a);
+
+    if (e < 0) {
+        util_close(fd);
+        return e;
+    }
+    return in_upper ? pos_of_upper(l, fd, &a, ret) : pos_of_lower(l, fd, &a, ret);
+}
+
 int cow_root(struct cow_layer *l, struct cow_pos *ret)
 {
-    int fd = fcntl(l->lower_fd, F_DUPFD_CLOEXEC, 0);
+    int fd, e = pos_known(l, &l->lower, ret);
 
-    return fd < 0 ? -errno : pos_of_lower(l, fd, ret);
+    if (e != 0)
+        return e < 0 ? e : 0;
+    fd = fcntl(l->lower_fd, F_DUPFD_CLOEXEC, 0);
+    return fd < 0 ? -errno : cow_pos_of(l, fd, false, ret);
 }
 
 int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret)
@@ -127,7 +166,7 @@ int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct
     fd = sys_open_path(en.in_upper ? dir->upper_fd : dir->lower_fd, name, O_DIRECTORY | O_NOFOLLOW);
     if (fd < 0)
         return fd;
-    return en.in_upper ? pos_of_upper(l, fd, ret) : pos_of_lower(l, fd, ret);
+    return cow_pos_of(l, fd, en.in_upper, ret);
 }
 
 /* Without a call that could fail: who misses the top walks on above it. */
@@ -149,7 +188,7 @@ int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret)
     if (fd < 0)
         return fd;
     if (!by_upper)
-        return pos_of_lower(l, fd, ret);
+        return cow_pos_of(l, fd, false, ret);
     e = cow_attr_fd(fd, &a);
     if (e == 0) {
         n = cow_node_by_upper(l, a.dev, a.ino);
@@ -161,7 +200,7 @@ int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret)
         util_close(fd);
         return e;
     }
-    return pos_of_upper(l, fd, ret);
+    return pos_of_upper(l, fd, &a, ret);
 }
 
 /* Is the descriptor something below the storage directory? By the kernel's spelling: nobody but us
@@ -186,20 +225,26 @@ int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret)
         return e;
     if (!S_ISDIR(a.mode))
         return -ENOTDIR;
+    e = pos_known(l, &a, ret);
+    if (e != 0)
+        return e < 0 ? e : 0;
     own_fd = sys_open_path(fd, ".", O_DIRECTORY);
     if (own_fd < 0)
         return own_fd;
     n = cow_node_by_upper(l, a.dev, a.ino);
     if (n || cow_fd_is_ours(l, own_fd))
-        return pos_of_upper(l, own_fd, ret);
+        return pos_of_upper(l, own_fd, &a, ret);
     n = cow_node_by_lower(l, &a);
     /* A directory without a name is nowhere, whatever its old one says. */
     e = n ? 0 : a.nlink == 0 ? -EXDEV : cow_lower_name(l, own_fd, NULL, path);
     if (e < 0) {
-        util_close(own_fd);
+        if (e == -EXDEV)
+            cow_dir_add_outside(l, &a, own_fd);
+        else
+            util_close(own_fd);
         return e;
     }
-    return pos_of_lower(l, own_fd, ret);
+    return pos_of_lower(l, own_fd, &a, ret);
 }
 
 struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd)
@@ -270,8 +315,6 @@ int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir)
 int cow_touch(struct cow_pos *dir)
 {
     struct timespec t[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_nsec = UTIME_NOW}};
-    char path[FD_PATH_MAX];
 
-    fd_path(dir->upper_fd, path);
-    return utimensat(AT_FDCWD, path, t, 0) < 0 ? -errno : 0;
+    return utimensat(dir->upper_fd, "", t, AT_EMPTY_PATH) < 0 ? -errno : 0;
 }

@@ -210,6 +210,14 @@ int cow_read_records(int fd, int (*each)(enum cow_record type, struct cow_get *g
 
 /* ---- the index ---- */
 
+/* Only we write there, under the lock. -1: unknown. */
+static off_t log_end(struct cow_layer *l)
+{
+    if (l->index_end == 0)
+        l->index_end = lseek(l->index_fd, 0, SEEK_END);
+    return l->index_end;
+}
+
 int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload)
 {
     _cleanup_buf_ struct buf frame = {0};
@@ -220,8 +228,10 @@ int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload)
     if (buf_error(&frame) < 0)
         return buf_error(&frame);
     pthread_mutex_lock(&l->log);
-    end = lseek(l->index_fd, 0, SEEK_END);
+    end = log_end(l);
     e = cow_write_all(l->index_fd, frame.data, frame.len);
+    if (e == 0 && end >= 0)
+        l->index_end = end + (off_t)frame.len;
     /* Half a record in the middle would damage all that follow. */
     if (e < 0 && (end < 0 || ftruncate(l->index_fd, end) < 0))
         l->broken = true;
@@ -237,7 +247,7 @@ int cow_log_reserve(struct cow_layer *l)
     int e = 0;
 
     pthread_mutex_lock(&l->log);
-    end = lseek(l->index_fd, 0, SEEK_END);
+    end = log_end(l);
     if (end + LOG_AHEAD / 4 > l->index_room) {
         if (fallocate(l->index_fd, FALLOC_FL_KEEP_SIZE, end, LOG_AHEAD) == 0)
             l->index_room = end + LOG_AHEAD;

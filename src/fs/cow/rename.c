@@ -222,6 +222,33 @@ static void move_undo_name(struct move *m)
         cow_name_del(m->l, m->to->node, m->new, NAME_UPPER);
 }
 
+/* A file of lower that keeps its old name until the new one is there: one link instead of two. As with
+ * rename(2), both may be seen for a moment. */
+static int move_file(struct move *m)
+{
+    struct cow_layer *l = m->l;
+    struct cow_node *n = m->source.node;
+    char object[12];
+    int e = n ? 0 : cow_stage_name(l, m->from, m->old, &n);
+
+    if (e == 0)
+        e = cow_quota_reserve(l, COW_NAME_COST);
+    if (e < 0)
+        return e;
+    l->any_placed = true;
+    snprintf(object, sizeof(object), "%u", n->id);
+    if (linkat(l->objects_fd, object, m->to->upper_fd, m->new, 0) < 0) {
+        e = -errno;
+    } else {
+        e = cow_whiteout(l, m->from, m->old);
+        if (e < 0 && unlinkat(m->to->upper_fd, m->new, 0) < 0)
+            l->broken = true;
+    }
+    if (e < 0)
+        cow_quota_release(l, COW_NAME_COST);
+    return e;
+}
+
 /* What was at the new name is gone. Nothing here can be undone: room has been reserved. */
 static int move_replaced(struct move *m, const struct cow_attr *replaced, int hold_fd)
 {
@@ -252,13 +279,15 @@ static int move_do(struct move *m)
 {
     struct cow_layer *l = m->l;
     struct cow_attr replaced = {0};
+    bool by_link = !m->source.in_upper && !m->target.in_upper && !S_ISDIR(m->source.id.mode) &&
+                   !(m->flags & RENAME_EXCHANGE);
     int e = cow_writable_dir(l, m->from), hold_fd = -1;
 
     if (e == 0)
         e = cow_writable_dir(l, m->to);
     if (e == 0)
         e = cow_log_reserve(l);
-    if (e == 0)
+    if (e == 0 && !by_link)
         e = place(l, m->from, m->old, &m->source);
     if (e == 0 && m->flags & RENAME_EXCHANGE) {
         e = place(l, m->to, m->new, &m->target);
@@ -277,7 +306,8 @@ static int move_do(struct move *m)
         return e;
     if (m->target.in_upper)
         hold_fd = cow_quota_hold(l, m->to->upper_fd, m->new, &replaced);
-    e = sys_renameat2(m->from->upper_fd, m->old, m->to->upper_fd, m->new, 0);
+    e = by_link ? move_file(m)
+                : sys_renameat2(m->from->upper_fd, m->old, m->to->upper_fd, m->new, 0);
     if (e < 0) {
         util_closep(&hold_fd);
         move_undo_name(m);
@@ -322,12 +352,10 @@ static int move_again(struct move *m)
     return cow_pos_update(m->l, &m->target_dir);
 }
 
-static int move_locked(struct move *m)
+static int move_looked(struct move *m)
 {
-    int e = move_again(m);
+    int e;
 
-    if (e < 0)
-        return e;
     if (!(m->flags & RENAME_NOREPLACE) && exists(&m->source) && exists(&m->target) &&
         same_object(&m->source, &m->target))
         return 0; /* one name, or two of one file: as POSIX has it */
@@ -335,12 +363,42 @@ static int move_locked(struct move *m)
     return e < 0 ? e : move_do(m);
 }
 
+static int move_locked(struct move *m)
+{
+    int e = move_again(m);
+
+    return e < 0 ? e : move_looked(m);
+}
+
+/* No directory takes part: the two that hold the names are all that must be locked, and one look is
+ * enough. 1: it was done, its result is in *ret. */
+static int move_plain(struct move *m, int *ret)
+{
+    struct cow_locks locks = {0};
+    bool done = true;
+
+    cow_locks_add(&locks, cow_dir_lock(m->l, m->from));
+    cow_locks_add(&locks, cow_dir_lock(m->l, m->to));
+    cow_locks_take(&locks);
+    *ret = move_look(m);
+    if (*ret == 0) {
+        done = !(exists(&m->source) && S_ISDIR(m->source.id.mode)) &&
+               !(exists(&m->target) && S_ISDIR(m->target.id.mode));
+        if (done)
+            *ret = move_looked(m);
+    }
+    cow_locks_drop(&locks);
+    return done;
+}
+
 static int move_once(struct move *m)
 {
     struct cow_locks locks = {0};
     bool dirs;
-    int e = move_look(m);
+    int e;
 
+    if (move_plain(m, &e))
+        return e;
     if (e == 0)
         e = move_open_dirs(m);
     if (e < 0)

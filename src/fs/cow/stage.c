@@ -140,25 +140,27 @@ static int make_symlink(struct cow_layer *l, int lower_fd, const char *name)
     return symlinkat(text, l->objects_fd, name) < 0 ? -errno : 0;
 }
 
-/* Empty and private: attributes follow. O_PATH descriptor or -errno. */
+/* Empty, in a directory that is ours alone: attributes follow. Descriptor or -errno. */
 static int make_object(struct cow_layer *l, int lower_fd, const struct cow_attr *a,
                        const char *name)
 {
-    int fd = -1, e = 0;
+    int fd, e = 0;
 
     switch (a->mode & S_IFMT) {
     case S_IFDIR: e = mkdirat(l->objects_fd, name, 0700) < 0 ? -errno : 0; break;
     case S_IFLNK: e = make_symlink(l, lower_fd, name); break;
     case S_IFIFO: e = mknodat(l->objects_fd, name, S_IFIFO | 0600, 0) < 0 ? -errno : 0; break;
     case S_IFREG:
-        fd =
-            openat(l->objects_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC, 0600);
+        fd = openat(l->objects_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,
+                    a->mode & 0777);
         if (fd < 0)
             return -errno;
-        if (ftruncate(fd, (off_t)a->size) < 0)
+        if (a->size > 0 && ftruncate(fd, (off_t)a->size) < 0) {
             e = -errno;
-        util_close(fd);
-        break;
+            util_close(fd);
+            return e;
+        }
+        return fd;
     default: return -EPERM;
     }
     return e < 0 ? e : sys_open_path(l->objects_fd, name, O_NOFOLLOW);
@@ -187,9 +189,9 @@ static int stage_object(struct cow_layer *l, struct cow_node *n, int lower_fd)
         drop_object(l, a, name);
         return fd;
     }
-    e = cow_copy_attrs(lower_fd, a, fd, true, &owner);
+    e = cow_attr_fd(fd, &made);
     if (e == 0)
-        e = cow_attr_fd(fd, &made);
+        e = cow_copy_attrs_to(lower_fd, a, fd, &made, true, &owner);
     util_close(fd);
     if (e == 0) {
         n->light = S_ISREG(a->mode) && a->size > 0;
