@@ -68,7 +68,7 @@ static struct verdict look_answer_stat(struct request *r, struct stat *st)
  * the long way answers that as well. */
 static bool look_is_fstat(const struct request *r, uint32_t flags)
 {
-    char first;
+    char first = 1;
 
     return (flags & AT_EMPTY_PATH) && call_int(&r->call, 0) >= 0 &&
            (r->call.args[1] == 0 ||

@@ -44,10 +44,11 @@ static bool feature_is_wanted(const bool *wanted, size_t i)
 
 static int select_features(struct plan *p, struct error *err)
 {
-    _cleanup_free_ bool *wanted = calloc(all_feature_count, sizeof(*wanted));
+    _cleanup_free_ bool *wanted = NULL;
 
     if (p->policy->no_supervisor)
         return 0;
+    wanted = calloc(all_feature_count, sizeof(*wanted));
     if (!wanted)
         return error_set(err, ERROR_SETUP, -ENOMEM, "features", "%s", error_text(ENOMEM));
     for (size_t i = 0; i < all_feature_count; i++)

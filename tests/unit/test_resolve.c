@@ -601,6 +601,31 @@ static void test_no_leak(void **state)
     assert_int_equal(before, after);
 }
 
+/* A copy of us asks about its own descriptors, not about its parent's, which it would find under the
+ * directory that the parent opened. */
+static void test_forked_copy(void **state)
+{
+    int fd = open("/dev/null", O_PATH | O_CLOEXEC), status;
+    char place[PATH_MAX];
+    pid_t pid;
+
+    (void)state;
+    assert_int_equal(fd_location(fd, place, sizeof(place)), 9);
+    assert_string_equal(place, "/dev/null");
+    pid = fork();
+    if (pid == 0) {
+        int other = open("/dev/zero", O_PATH);
+
+        _exit(dup2(other, fd) == fd && fd_location(fd, place, sizeof(place)) == 9 &&
+                      strcmp(place, "/dev/zero") == 0
+                  ? 0
+                  : 1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -608,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_random_paths),    cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_parent_and_name), cmocka_unit_test(test_magic_has_no_parent),
         cmocka_unit_test(test_empty_path),      cmocka_unit_test(test_no_leak),
+        cmocka_unit_test(test_forked_copy),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);
