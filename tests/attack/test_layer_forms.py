@@ -122,7 +122,8 @@ def test_every_form(work, tmp_path):
         path = os.path.join(twin, name)
         return old[0].get(name) != new[0].get(name) or old[1].get(path) != new[1].get(path)
     did = [label for label, index, names in made if plain[index].name == 'OK']
-    assert len(did) >= len(made) - 8, [(label, plain[index]) for label, index, _ in made if label not in did]
+    missing = [(label, plain[index]) for label, index, _ in made if label not in did and plain[index].name not in WRONG]
+    assert len(did) > 30 and not missing
     for label, index, names in made:
         assert plain[index].name != 'OK' or any(differs(n) for n in names), label
 
