@@ -30,14 +30,16 @@ static int staged_begin(const struct request *r, int base_fd, const char *path, 
     int e;
 
     *ret_rest = path;
+    if (root->n > 0)
+        return 0; /* a mount may lie on the way */
     if (*path != '/') {
         e = cow_pos_of_fd(root->layer, base_fd, pos);
         return e == 0 ? 1 : e == -EXDEV || e == -ENOTDIR ? 0 : e;
     }
     /* Nothing above the work directory can be changed from inside (root_stage()): its name is what it
      * was at the start. Only in the host's own tree. */
-    if (supervisor_policy(r->sup)->chroot || root->n > 0 || n <= 1 ||
-        strncmp(path, root->workdir, n) != 0 || path[n] != '/')
+    if (supervisor_policy(r->sup)->chroot || n <= 1 || strncmp(path, root->workdir, n) != 0 ||
+        path[n] != '/')
         return 0;
     *ret_rest = path + n;
     e = cow_root(root->layer, pos);
