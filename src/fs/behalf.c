@@ -15,7 +15,6 @@
 #include "fs/grants.h"
 #include "fs/procfs.h"
 #include "fs/procview.h"
-#include "fs/staged.h"
 
 static struct deny *behalf_deny(const struct request *r)
 {
@@ -171,8 +170,9 @@ int target_entry(const struct target *t, char name[ENTRY_NAME_MAX])
 
 int behalf_umask(const struct request *r)
 {
+    pid_t tgid;
     mode_t mask;
-    int e = staged_umask(r, &mask);
+    int e = request_status(r, &tgid, &mask); /* looks whether the caller still waits, too */
 
     if (e == 0)
         umask(mask);

@@ -17,8 +17,6 @@ struct cow_layer *staged_layer(const struct request *r);
  * base_fd: where a relative path begins. */
 int staged_resolve(const struct request *r, int base_fd, const char *path, unsigned flags,
                    struct resolved *ret);
-/* The caller's umask. 0 or -errno. */
-int staged_umask(const struct request *r, mode_t *ret);
 /* Is the object of the merged view? */
 bool staged_holds(const struct request *r, int fd);
 /* Is it one that only the layer has: made, or changed, by the command? */

@@ -10,7 +10,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "fs/behalf.h"
@@ -29,8 +28,6 @@
 #define INDEX_BITS 23            /* entries of one directory */
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 #define SERIAL_MASK 0xfffffu
-#define MASK_ASK (-1)
-#define MASK_OWN (-2)
 
 struct snapshot {
     uint32_t serial; /* 0: none */
@@ -42,8 +39,6 @@ struct snapshot {
 };
 
 struct staged {
-    _Atomic int
-        mask; /* everybody's umask, MASK_ASK until one was seen, MASK_OWN once they differ */
     pthread_mutex_t lock;
     uint32_t serial;
     uint64_t clock;
@@ -285,37 +280,6 @@ static struct verdict staged_fstat(struct request *r)
         request_write(r, call_addr(&r->call, 1), out, arch_native()->encode_stat(&st, out)));
 }
 
-/* ---- umask ---- */
-
-/*
- * A umask is inherited and changed by umask(2) alone. So as long as nobody has called it, whose it is need
- * not be asked: reading it costs as much as all the rest of making a file. The call is noted before
- * it happens.
- */
-static struct verdict staged_umask_call(struct request *r)
-{
-    struct staged *g = supervisor_state(r->sup, &fs_staged_feature);
-
-    atomic_store(&g->mask, MASK_OWN);
-    return verdict_continue("a umask is the caller's own and gives no access");
-}
-
-int staged_umask(const struct request *r, mode_t *ret)
-{
-    struct staged *g = supervisor_state(r->sup, &fs_staged_feature);
-    int seen = g ? atomic_load(&g->mask) : MASK_OWN, e;
-    pid_t tgid;
-
-    if (seen >= 0) {
-        *ret = (mode_t)seen;
-        return 0;
-    }
-    e = request_status(r, &tgid, ret);
-    if (e == 0 && seen == MASK_ASK)
-        atomic_compare_exchange_strong(&g->mask, &seen, (int)*ret);
-    return e;
-}
-
 /* ---- the feature ---- */
 
 static bool staged_wanted(const struct policy *p, const struct kernel *k)
@@ -348,7 +312,6 @@ static int staged_start(struct supervisor *s, void **ret_state, struct error *er
     if (!g)
         return error_set(err, ERROR_SETUP, -ENOMEM, "--workdir", "out of memory");
     (void)pthread_mutex_init(&g->lock, NULL);
-    atomic_init(&g->mask, MASK_ASK);
     *ret_state = g;
     return 0;
 }
@@ -356,7 +319,6 @@ static int staged_start(struct supervisor *s, void **ret_state, struct error *er
 static const struct feature_call staged_calls[] = {
     {OP_FSTAT, staged_fstat, NULL, 0},
     {OP_GETDENTS, staged_getdents, NULL, 0},
-    {OP_UMASK, staged_umask_call, NULL, 0},
 };
 
 const struct feature fs_staged_feature = {
