@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from common import DOCKER, HELPERS, SANDLOCK, SYSTEM
+from common import DOCKER, HELPERS, ROOT, SANDLOCK, SYSTEM
 from net_common import PYTHON, SECONDS, SLOW, execute, free_ports, server
 
 PRELUDE = '''
