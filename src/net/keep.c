@@ -275,7 +275,7 @@ static const struct feature_call keep_calls[] = {
 };
 
 /* Datagrams name their destination in every send, which would have to be made on the kept duplicate: a
- * pair has none, and descriptors are passed over pairs. So there are no datagrams (raw is the same). */
+ * pair has none, and descriptors are passed over pairs. So there are streams alone (unix.c). */
 static const struct filter_clause unix_clauses[] = {
     {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_STREAM)},
      .ntests = 2,
@@ -283,16 +283,9 @@ static const struct filter_clause unix_clauses[] = {
     {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_SEQPACKET)},
      .ntests = 2,
      .ret = SECCOMP_RET_USER_NOTIF},
-    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_DGRAM)},
-     .ntests = 2,
-     .ret = SECCOMP_RET_ERRNO | EACCES},
-    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_RAW)},
-     .ntests = 2,
-     .ret = SECCOMP_RET_ERRNO | EACCES},
 };
 static const struct feature_call keep_unix_calls[] = {
     {OP_SOCKET, keep_socket, unix_clauses, ARRAY_SIZE(unix_clauses)},
-    {OP_SOCKETPAIR, net_socketpair, net_pair_clauses, NET_PAIR_CLAUSES},
 };
 
 /* Its sockets are kept by the feature below. */

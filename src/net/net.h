@@ -13,6 +13,7 @@
 #include "supervisor/supervisor.h"
 
 extern const struct feature net_unix_closed_feature;
+extern const struct feature net_unix_streams_feature;
 extern const struct feature net_unix_open_feature;
 extern const struct feature net_unix_bind_feature;
 extern const struct feature net_listen_feature;
@@ -22,10 +23,12 @@ extern const struct feature net_netlink_feature;
 enum net_unix_mode {
     NET_UNIX_NATIVE = 0, /* Landlock checks the path (ABI 9) and nothing else needs a look */
     NET_UNIX_CLOSED,     /* no UNIX socket can be created; pairs stay */
-    NET_UNIX_OPEN,       /* sockets exist; connect and sends are performed on behalf */
+    NET_UNIX_OPEN, /* sockets exist; connect is performed on behalf, and what sends datagrams */
 };
 bool net_unix_is_native(const struct policy *p, const struct kernel *k);
 enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k);
+/* Does the policy need messages to be looked at for UNIX datagrams alone? */
+bool net_unix_datagrams(const struct policy *p, const struct kernel *k);
 /* True when Landlock checks TCP binds, so that listen has to follow the same rule. */
 bool net_bind_is_governed(const struct policy *p, const struct kernel *k);
 

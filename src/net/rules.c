@@ -167,8 +167,8 @@ static bool rules_wanted(const struct policy *p, const struct kernel *k)
  * not UNIX' where sockets cannot be duplicated). */
 static bool sends_wanted(const struct policy *p, const struct kernel *k)
 {
-    return !p->no_supervisor && ((policy_net_mediated(p) & (NET_UDP | NET_ICMP)) ||
-                                 (k->pidfd_getfd && net_unix_mode(p, k) == NET_UNIX_OPEN));
+    return !p->no_supervisor &&
+           ((policy_net_mediated(p) & (NET_UDP | NET_ICMP)) || net_unix_datagrams(p, k));
 }
 
 /* Names that a program asks for itself, rather than read them in /etc/hosts. */

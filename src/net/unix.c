@@ -4,11 +4,14 @@
  * everywhere: which of the three modes holds, and the feature tables. Pure but for start and refuse.
  */
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "fs/grants.h"
 #include "net/net.h"
+#include "net/rules.h"
 #include "net/watch.h"
 
 #define ABI_RESOLVE_UNIX 9
@@ -41,6 +44,32 @@ enum net_unix_mode net_unix_mode(const struct policy *p, const struct kernel *k)
     return NET_UNIX_OPEN;
 }
 
+/* Is a socket granted, itself or by a link, and not only what it lies in? */
+static bool grants_a_socket(const struct policy *p)
+{
+    char path[PATH_MAX];
+    struct stat st;
+
+    for (size_t i = 0; i < p->fs_write.n; i++) {
+        int n =
+            snprintf(path, sizeof(path), "%s%s", p->chroot ? p->chroot : "", p->fs_write.v[i].path);
+
+        if (n < (int)sizeof(path) && stat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * Every message of a datagram socket may name a destination, which sendmsg keeps in memory, and a pair or
+ * a stream cannot be told from one beforehand: all their messages would be notified as well. Only who
+ * grants a socket by its name pays for that (/dev/log, $NOTIFY_SOCKET).
+ */
+bool net_unix_datagrams(const struct policy *p, const struct kernel *k)
+{
+    return net_unix_mode(p, k) == NET_UNIX_OPEN && k->pidfd_getfd && grants_a_socket(p);
+}
+
 static bool closed_wanted(const struct policy *p, const struct kernel *k)
 {
     return net_unix_mode(p, k) == NET_UNIX_CLOSED;
@@ -49,6 +78,12 @@ static bool closed_wanted(const struct policy *p, const struct kernel *k)
 static bool open_wanted(const struct policy *p, const struct kernel *k)
 {
     return net_unix_mode(p, k) == NET_UNIX_OPEN;
+}
+
+static bool streams_wanted(const struct policy *p, const struct kernel *k)
+{
+    return net_unix_mode(p, k) == NET_UNIX_OPEN &&
+           !(k->pidfd_getfd && net_sends_feature.wanted(p, k));
 }
 
 /* Under fs-deny a bind could create a name below a denied directory, which Landlock permits; under
@@ -65,6 +100,15 @@ static struct verdict unix_refuse(struct request *r)
     return call_int(&r->call, 0) == AF_UNIX ? verdict_errno(EACCES) : verdict_pass();
 }
 
+static struct verdict datagram_refuse(struct request *r)
+{
+    int kind = call_int(&r->call, 1) & 0xf;
+
+    if (call_int(&r->call, 0) != AF_UNIX || (kind != SOCK_DGRAM && kind != SOCK_RAW))
+        return verdict_pass();
+    return verdict_errno(EACCES);
+}
+
 #define REFUSE (SECCOMP_RET_ERRNO | EACCES)
 
 static const struct filter_clause closed_clauses[] = {
@@ -73,6 +117,14 @@ static const struct filter_clause closed_clauses[] = {
 
 static const struct feature_call closed_calls[] = {
     {OP_SOCKET, unix_refuse, closed_clauses, ARRAY_SIZE(closed_clauses)},
+    {OP_SOCKETPAIR, net_socketpair, net_pair_clauses, NET_PAIR_CLAUSES},
+};
+static const struct filter_clause streams_clauses[] = {
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_DGRAM)}, .ntests = 2, .ret = REFUSE},
+    {.test = {NET_UNIX_SOCKET, NET_TYPE_IS(SOCK_RAW)}, .ntests = 2, .ret = REFUSE},
+};
+static const struct feature_call streams_calls[] = {
+    {OP_SOCKET, datagram_refuse, streams_clauses, ARRAY_SIZE(streams_clauses)},
     {OP_SOCKETPAIR, net_socketpair, net_pair_clauses, NET_PAIR_CLAUSES},
 };
 static const struct feature_call open_calls[] = {
@@ -117,6 +169,14 @@ const struct feature net_unix_closed_feature = {
     .wanted = closed_wanted,
     .calls = closed_calls,
     .ncalls = ARRAY_SIZE(closed_calls),
+};
+
+/* Streams alone. */
+const struct feature net_unix_streams_feature = {
+    .name = "unix-streams",
+    .wanted = streams_wanted,
+    .calls = streams_calls,
+    .ncalls = ARRAY_SIZE(streams_calls),
 };
 
 /* behalf: connections are made by threads inside the command's Landlock domain, so that the kernel

@@ -43,6 +43,7 @@ const struct feature *const all_features[] = {
     &determinism_time_feature,
     &determinism_random_feature,
     &net_unix_closed_feature,
+    &net_unix_streams_feature,
     &net_unix_open_feature,
     &net_unix_bind_feature,
     /* Take calls that nobody above does. */

@@ -58,6 +58,9 @@ static void refusal_socket(const struct policy *p, const struct call *c,
     } else if (family == AF_UNIX && !p->fs_write.n) {
         ret->rule = "the policy has no write grant";
         ret->hint = "-w DIRECTORY-OF-THE-SOCKET";
+    } else if (family == AF_UNIX && type != SOCK_STREAM && type != SOCK_SEQPACKET) {
+        ret->rule = "datagrams need a socket that is granted by its own name";
+        ret->hint = "-w SOCKET";
     } else if (family == AF_UNIX) {
         ret->rule =
             "no directory or socket is granted for writing, or nobody can look at sockets here";

@@ -100,24 +100,34 @@ WORDS = [b'to', b'raw', b'msg', b'mm', b'mm', b'send', b'sent', b'write']
 def test_every_call_reaches_what_is_granted(places):
     assert bare(EVERY, places.near.path, places.far.path).lines == ['2', '3', '3', '2', '5'] * 2
     assert places.near.take() == places.far.take() == WORDS
-    for grant in (places.inside, places.near.path):
-        r = boxed(['-w', grant], EVERY, places.near.path, places.far.path)
+    link = places.outside / 'log'
+    link.symlink_to(places.near.path)
+    for grant in (['-w', places.near.path], ['-w', places.inside, '-w', link]):
+        r = boxed(grant, EVERY, places.near.path, places.far.path)
         assert r.lines == ['2', '3', '3', '2', '5'] + ['EACCES'] * 5
         assert places.near.take() == WORDS and places.far.take() == []
 
 
-def test_where_no_grant_can_hold_a_socket(places, tmp_path):
+def test_where_no_socket_is_granted(places, tmp_path):
+    """Of what a directory holds, streams alone; messages of others are then the kernel's alone (--stats)."""
     (tmp_path / 'f').touch()
-    for policy in ([], ['-w', '/dev/null'], ['-w', tmp_path / 'f']):
+    for policy in ([], ['-w', '/dev/null'], ['-w', tmp_path / 'f'], ['-w', places.inside]):
         assert boxed(policy, EVERY, places.near.path, places.far.path).lines == ['EACCES'] * 10
     assert places.near.take() == places.far.take() == []
+
+
+def test_messages_are_the_kernels_alone(places):
+    code = 'import socket\na, b = socket.socketpair()\nfor _ in range(50): a.sendmsg([b"x"]); b.recv(1)'
+    for grant, seen in ((places.inside, False), (places.near.path, True)):
+        r = execute([SANDLOCK, 'run', *SYSTEM, '-w', grant, '--stats', '--', PYTHON, '-c', code])
+        assert r.code == 0 and ('sendmsg' in r.err) == seen, r.err
 
 
 def test_partial_sendmmsg(places):
     code = CALLS + 't(lambda: mmsg(d(), sys.argv[1], sys.argv[2], sys.argv[1]))'
     assert bare(code, places.near.path, places.far.path).lines == ['3']
     assert (len(places.near.take()), len(places.far.take())) == (2, 1)
-    assert boxed(['-w', places.inside], code, places.near.path, places.far.path).lines == ['1']
+    assert boxed(['-w', places.near.path], code, places.near.path, places.far.path).lines == ['1']
     assert (len(places.near.take()), len(places.far.take())) == (1, 0)
 
 
@@ -131,10 +141,10 @@ for p in ('d', './../in/d', 'link', '../out/back', 'missing', 'd/', sys.argv[1])
 '''
     assert bare(code, places.inside).lines == ['ok', 'ok', 'ok', 'ok', 'ENOENT', 'ENOTDIR', 'ECONNREFUSED']
     assert (len(places.near.take()), len(places.far.take())) == (3, 1)
-    assert boxed(['-w', places.inside, '-r', places.outside], code, places.inside).lines == \
+    assert boxed(['-w', places.near.path, '-w', places.inside, '-r', places.outside], code, places.inside).lines == \
         ['ok', 'ok', 'EACCES', 'ok', 'ENOENT', 'ENOTDIR', 'ECONNREFUSED']
     assert (len(places.near.take()), len(places.far.take())) == (3, 0)
-    assert boxed(['-w', places.inside, '--fs-deny', places.near.path], code, places.inside).lines[0] == 'EACCES'
+    assert boxed(['-w', places.near.path, '-w', places.inside, '--fs-deny', places.near.path], code, places.inside).lines[0] == 'EACCES'
     assert places.near.take() == []
 
 
@@ -171,7 +181,7 @@ t(lambda: u.sendto(b'x', sys.argv[1]))
 '''
     control = bare(code, places.inside).lines
     assert control[:2] == ['question True', 'answer'] and control[2:5] == ['EAGAIN', 'EAGAIN', '1']
-    assert boxed(['-w', places.inside], code, places.inside).lines == control
+    assert boxed(['-w', places.inside, '-w', places.near.path], code, places.inside).lines == control
 
 
 def test_descriptors_go_along(places):
@@ -189,7 +199,7 @@ print(os.read(struct.unpack('i', got[0][2])[0], 9).decode())
 '''
     assert bare(code, places.near.path, places.near.path).lines == ['2', '2', 'EBADF', 'wordagain']
     [places.near.sock.recvmsg(9, 0) for _ in range(2)]  # a pipe that nobody writes to would hold us
-    r = boxed(['-w', places.inside], code, places.near.path, places.far.path)
+    r = boxed(['-w', places.near.path], code, places.near.path, places.far.path)
     assert r.lines == ['2', 'EACCES', 'EBADF', 'wordagain']
     assert len([places.near.sock.recvmsg(9, 0)]) == 1 and places.far.take() == places.near.take() == []
 
@@ -212,7 +222,7 @@ t(lambda: d().sendto(b'x', p + b'o'))
         assert bare(code, name[1:]).lines == ['1', '1', 'ok', '1']
         assert s.recv(1) == s.recv(1) == b'x'
         scoped = int(re.search(r'Landlock ABI (\d+)', execute([SANDLOCK, 'check']).out)[1]) >= 6
-        policy = ['-w', places.inside] + ([] if scoped else ['--allow-degraded', 'abstract-unix-socket-scope'])
+        policy = ['-w', places.near.path] + ([] if scoped else ['--allow-degraded', 'abstract-unix-socket-scope'])
         got = boxed(policy, code, name[1:]).lines
         assert got == (['EPERM'] * 3 + ['1'] if scoped else ['1', '1', 'ok', '1'])
 
@@ -247,13 +257,16 @@ def test_logger_and_friends(places):
 
 def test_explain(places):
     code = 'import socket, sys\ntry: socket.socket(1, 2).sendto(b"x", sys.argv[1])\nexcept OSError: pass'
-    r = execute([SANDLOCK, 'run', *SYSTEM, '-w', places.inside, '--explain', '--', PYTHON, '-c', code, places.far.path])
+    r = execute([SANDLOCK, 'run', *SYSTEM, '-w', places.near.path, '--explain', '--', PYTHON, '-c', code, places.far.path])
+    closed = execute([SANDLOCK, 'run', *SYSTEM, '-w', places.inside, '--explain', '--', PYTHON, '-c', code,
+                      places.far.path])
+    assert 'granted by its own name; allow with: -w SOCKET' in closed.err, closed.err
     assert f'{places.far.path}: EACCES: unix socket outside the write grants' in r.err or \
         (places.far.path in r.err and 'unix socket outside the write grants' in r.err), r.err
 
 
 def test_without_pidfd_getfd_there_are_none(places):
-    r = execute([PYTHON, '-c', DOCKER, SANDLOCK, 'run', *SYSTEM, '-w', places.inside, '--', PYTHON, '-c',
+    r = execute([PYTHON, '-c', DOCKER, SANDLOCK, 'run', *SYSTEM, '-w', places.near.path, '--', PYTHON, '-c',
                  'import socket\ntry: socket.socket(1, 2)\nexcept OSError as e: print(e.errno)'])
     assert r.lines == ['13'] or int(re.search(r'Landlock ABI (\d+)', execute([SANDLOCK, 'check']).out)[1]) >= 9
 
@@ -273,7 +286,7 @@ def test_nothing_that_flips_gets_out(places, what):
     assert escaped, 'the attack works without the sandbox'
     places.near.take()
     args[1] = SECONDS
-    r = execute([SANDLOCK, 'run', '-r', RACE, '-w', places.inside, '--', RACE, *args], timeout=90)
+    r = execute([SANDLOCK, 'run', '-r', RACE, '-w', places.inside, '-w', places.near.path, '--', RACE, *args], timeout=90)
     assert r.code == 0, r.err
     assert places.far.take() == [] and int(r.out.split()[1]) > 0, r.out
     assert places.near.take() != []
