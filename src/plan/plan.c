@@ -42,28 +42,40 @@ static bool feature_is_wanted(const bool *wanted, size_t i)
     return false;
 }
 
-static int select_features(struct plan *p, struct error *err)
+int plan_features(const struct policy *p, const struct kernel *k,
+                  const struct feature *ret[PLAN_MAX_FEATURES], struct error *err)
 {
     _cleanup_free_ bool *wanted = NULL;
+    int n = 0;
 
-    if (p->policy->no_supervisor)
+    if (p->no_supervisor)
         return 0;
     wanted = calloc(all_feature_count, sizeof(*wanted));
     if (!wanted)
         return error_set(err, ERROR_SETUP, -ENOMEM, "features", "%s", error_text(ENOMEM));
     for (size_t i = 0; i < all_feature_count; i++)
-        wanted[i] = all_features[i]->wanted && all_features[i]->wanted(p->policy, p->kernel);
+        wanted[i] = all_features[i]->wanted && all_features[i]->wanted(p, k);
     for (size_t i = 0; i < all_feature_count; i++) {
-        const struct feature *f = all_features[i];
-
         if (!feature_is_wanted(wanted, i))
             continue;
-        if (p->nfeatures >= PLAN_MAX_FEATURES)
-            return error_set(err, ERROR_SETUP, -E2BIG, f->name, "more than %d features",
-                             PLAN_MAX_FEATURES);
-        p->features[p->nfeatures++] = f;
-        p->behalf |= f->behalf;
-        p->writes_proc |= f->writes_proc;
+        if (n >= PLAN_MAX_FEATURES)
+            return error_set(err, ERROR_SETUP, -E2BIG, all_features[i]->name,
+                             "more than %d features", PLAN_MAX_FEATURES);
+        ret[n++] = all_features[i];
+    }
+    return n;
+}
+
+static int select_features(struct plan *p, struct error *err)
+{
+    int n = plan_features(p->policy, p->kernel, p->features, err);
+
+    if (n < 0)
+        return n;
+    p->nfeatures = (size_t)n;
+    for (size_t i = 0; i < p->nfeatures; i++) {
+        p->behalf |= p->features[i]->behalf;
+        p->writes_proc |= p->features[i]->writes_proc;
     }
     return 0;
 }

@@ -37,6 +37,10 @@ int plan_build(const struct policy *policy, const struct kernel *kernel, struct 
                struct error *err);
 void plan_fini(struct plan *p);
 
+/* The features that the policy needs, in dispatch order; each is asked once. Their number or -errno. */
+int plan_features(const struct policy *policy, const struct kernel *kernel,
+                  const struct feature *ret[PLAN_MAX_FEATURES], struct error *err);
+
 /* Under policy->explain most refusals are notified so that they can be reported: what the filter
  * would have said by itself. SECCOMP_RET_ERRNO: answer that errno and report; anything else: go on
  * with the handlers. Without explain mode it never says ERRNO for a call that was notified. */

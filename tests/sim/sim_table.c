@@ -79,17 +79,14 @@ static int table(const struct scenario *s, const struct arch *a, struct buf *out
     struct filter_prog prog;
     struct policy p;
     struct error err = {0};
-    size_t n = 0;
-    int bad = 0;
+    int n, bad = 0;
 
     policy_init(&p);
     s->fill(&p);
     if (policy_validate(&p, &err) < 0)
         return -1;
-    for (size_t i = 0; i < all_feature_count && n < PLAN_MAX_FEATURES; i++)
-        if (!p.no_supervisor && all_features[i]->wanted(&p, &imagined))
-            features[n++] = all_features[i];
-    if (plan_filter(&p, &imagined, a, features, n, &plan, &err) < 0 ||
+    n = plan_features(&p, &imagined, features, &err);
+    if (n < 0 || plan_filter(&p, &imagined, a, features, (size_t)n, &plan, &err) < 0 ||
         filter_compile(&plan, &prog, &err) < 0) {
         fprintf(stderr, "%s: %s: %s\n", s->name, err.where, err.message);
         return -1;
@@ -100,7 +97,7 @@ static int table(const struct scenario *s, const struct arch *a, struct buf *out
         bad |= filter_run(&prog, &d, NULL) != filter_eval(&plan, &d);
     }
     buf_addf(out, "# Under \"%s\"; active:", s->name);
-    for (size_t i = 0; i < n; i++)
+    for (int i = 0; i < n; i++)
         buf_addf(out, " %s", features[i]->name);
     buf_addc(out, '\n');
     filter_print_table(&plan, true, out);

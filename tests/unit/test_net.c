@@ -157,6 +157,8 @@ static void test_modes(void **state)
     struct kernel old = {.landlock_abi = 7, .pidfd_getfd = true}, new = old, docker = old;
     struct policy p;
     struct fs_grant g = {.path = (char *)"/tmp"};
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    int fd;
 
     (void)state;
     new.landlock_abi = 9;
@@ -166,7 +168,9 @@ static void test_modes(void **state)
     assert_int_equal(net_unix_mode(&p, &new), NET_UNIX_NATIVE);
     p.fs_write = (struct fs_grants){&g, 1};
     assert_int_equal(net_unix_mode(&p, &old), NET_UNIX_OPEN);
-    assert_true(net_sends_feature.wanted(&p, &old));
+    assert_false(net_sends_feature.wanted(&p, &old)); /* a directory's: streams alone */
+    assert_true(net_unix_streams_feature.wanted(&p, &old));
+    assert_true(net_unix_streams_feature.wanted(&p, &docker));
     assert_false(net_keep_unix_feature.wanted(&p, &old));
     assert_int_equal(net_unix_mode(&p, &docker), NET_UNIX_OPEN);
     assert_false(net_sends_feature.wanted(&p, &docker));
@@ -181,6 +185,15 @@ static void test_modes(void **state)
     g.path = (char *)"/dev/null"; /* holds no socket */
     assert_int_equal(net_unix_mode(&p, &old), NET_UNIX_CLOSED);
     assert_false(net_sends_feature.wanted(&p, &old));
+    snprintf(un.sun_path, sizeof(un.sun_path), "/tmp/test_net.%d", getpid());
+    fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+    g.path = un.sun_path;
+    assert_true(net_sends_feature.wanted(&p, &old));
+    assert_false(net_unix_streams_feature.wanted(&p, &old));
+    assert_false(net_sends_feature.wanted(&p, &docker));
+    assert_int_equal(unlink(un.sun_path), 0);
+    close(fd);
     g.path = (char *)"/tmp";
     p.no_supervisor = true;
     assert_int_equal(net_unix_mode(&p, &old), NET_UNIX_CLOSED);

@@ -72,7 +72,6 @@ const struct plan *supervisor_plan(const struct supervisor *s)
     (void)s;
     return &plan;
 }
-static struct policy policy;
 const struct policy *supervisor_policy(const struct supervisor *s)
 {
     (void)s;

@@ -34,7 +34,8 @@
 static char top[] = "/tmp/root.XXXXXX";
 static pid_t child;
 static int channel;
-static struct plan plan;
+static struct policy shown;
+static struct plan plan = {.policy = &shown};
 
 /* Directories that the child names by descriptor: inside, and where that is outside. */
 static const char *const base_inside[BASES] = {"/",         "/a/b",        "/data",
@@ -79,7 +80,6 @@ const struct plan *supervisor_plan(const struct supervisor *s)
     (void)s;
     return &plan;
 }
-static struct policy shown;
 const struct policy *supervisor_policy(const struct supervisor *s)
 {
     (void)s;
