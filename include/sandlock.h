@@ -193,6 +193,9 @@ sandlock_result_t *sandlock_handle_wait_timeout(sandlock_handle_t *h, uint64_t t
 int sandlock_handle_pending(const sandlock_handle_t *h);
 char *sandlock_handle_upper_dir(const sandlock_handle_t *h);
 int sandlock_handle_commit(sandlock_handle_t *h);
+/* A transaction: commits the changes of all n sandboxes or of none, also when the machine stops meanwhile. As
+ * above, and -EINVAL when two have the same work directory: then all are still pending. */
+int sandlock_handles_commit(sandlock_handle_t *const *h, unsigned int n);
 int sandlock_handle_abort(sandlock_handle_t *h);
 /* Kills what still runs. */
 void sandlock_handle_free(sandlock_handle_t *h);

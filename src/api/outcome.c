@@ -98,23 +98,32 @@ _public_ char *sandlock_handle_upper_dir(const sandlock_handle_t *h)
     return path ? strdup(path) : NULL;
 }
 
-static int handle_decide(sandlock_handle_t *h, bool commit)
+_public_ int sandlock_handle_commit(sandlock_handle_t *h)
 {
-    struct stage_result result = {0};
-    int e = h ? sandbox_decide(h->sandbox, commit, &result, &h->err) : -1;
+    return h ? sandlock_handles_commit(&h, 1) : -1;
+}
 
+_public_ int sandlock_handles_commit(sandlock_handle_t *const *h, unsigned int n)
+{
+    _cleanup_free_ struct sandbox **s = calloc(n ? n : 1, sizeof(struct sandbox *));
+    struct stage_result result = {0};
+    int e;
+
+    if (!s)
+        return -ENOMEM;
+    for (unsigned int i = 0; i < n; i++) {
+        if (!h[i])
+            return -EINVAL;
+        s[i] = h[i]->sandbox;
+    }
+    e = sandbox_commit(s, n, &result, n ? &h[0]->err : NULL);
     stage_result_fini(&result);
     return e;
 }
 
-_public_ int sandlock_handle_commit(sandlock_handle_t *h)
-{
-    return handle_decide(h, true);
-}
-
 _public_ int sandlock_handle_abort(sandlock_handle_t *h)
 {
-    return handle_decide(h, false);
+    return h ? sandbox_abort(h->sandbox, &h->err) : -1;
 }
 
 /* ---- what was changed ---- */

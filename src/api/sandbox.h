@@ -84,11 +84,14 @@ void stage_result_fini(struct stage_result *r);
  * the run was given up. Does nothing without --workdir, and once only. */
 int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct stage_wish *wish,
                    struct stage_result *ret, struct error *err);
-/* Where a layer lies whose action is STAGE_DEFER, between sandbox_settle() and sandbox_decide(); it is marked
+/* Where a layer lies whose action is STAGE_DEFER, between sandbox_settle() and the decision; it is marked
  * as kept, so that it outlives us. NULL: nothing is pending. */
 const char *sandbox_pending(const struct sandbox *s);
-/* Commits or drops it. After a failure it is not pending any more, but still there (ret->kept). */
-int sandbox_decide(struct sandbox *s, bool commit, struct stage_result *ret, struct error *err);
+/* Drops it. -ENOENT: nothing is pending. */
+int sandbox_abort(struct sandbox *s, struct error *err);
+/* Commits what is pending of all of them, or nothing. After a failure it is not pending any more, but still
+ * there (of one: ret->kept). -ENOENT, -EINVAL (a sandbox or a work directory twice): nothing was done. */
+int sandbox_commit(struct sandbox *const *s, size_t n, struct stage_result *ret, struct error *err);
 
 /* --no-supervisor: confines the calling process and executes argv; returns only on failure. */
 int sandbox_exec(const struct policy *p, const char *const *argv, struct error *err);

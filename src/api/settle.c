@@ -78,15 +78,16 @@ static int settle_keep(struct cow_layer *l, const char *why, struct stage_result
     return e;
 }
 
-/* A commit that did not happen leaves the layer for another attempt. */
-static int settle_commit(struct cow_layer *l, cow_progress *progress, struct stage_result *ret,
-                         struct error *err)
+/* All or none. A commit that did not happen leaves the layers for another attempt. */
+static int settle_commit(struct cow_layer *const *l, size_t n, cow_progress *progress,
+                         struct stage_result *ret, struct error *err)
 {
     struct cow_report report = {.progress = progress};
-    int e = cow_commit(&l, 1, &report, err);
+    int e = cow_commit(l, n, &report, err);
 
-    if (e < 0)
-        (void)settle_keep(l, e == -ESTALE ? "conflict" : "the commit failed", ret, NULL);
+    for (size_t i = 0; e < 0 && i < n; i++)
+        (void)settle_keep(l[i], e == -ESTALE ? "conflict" : "the commit failed",
+                          n == 1 ? ret : NULL, NULL);
     if (ret) {
         ret->conflicts = report.conflicts;
         ret->notes = report.notes;
@@ -101,18 +102,46 @@ const char *sandbox_pending(const struct sandbox *s)
     return s->pending ? cow_storage_path(s->plan.root->layer) : NULL;
 }
 
-int sandbox_decide(struct sandbox *s, bool commit, struct stage_result *ret, struct error *err)
+/* Decided about, or left where it is. */
+static void settle_forget(struct sandbox *s)
 {
-    struct cow_layer *l;
+    s->pending = false;
+    cow_free(s->plan.root->layer);
+    s->plan.root->layer = NULL;
+}
+
+int sandbox_abort(struct sandbox *s, struct error *err)
+{
     int e;
 
     if (!s->pending)
         return error_set(err, ERROR_SETUP, -ENOENT, "--workdir", "nothing is pending");
-    l = s->plan.root->layer;
-    e = commit ? settle_commit(l, NULL, ret, err) : cow_abort(l, err);
-    s->pending = false;
-    s->plan.root->layer = NULL;
-    cow_free(l);
+    e = cow_abort(s->plan.root->layer, err);
+    settle_forget(s);
+    return e;
+}
+
+int sandbox_commit(struct sandbox *const *s, size_t n, struct stage_result *ret, struct error *err)
+{
+    _cleanup_free_ struct cow_layer **l = calloc(n ? n : 1, sizeof(struct cow_layer *));
+    int e;
+
+    if (!l)
+        return error_set(err, ERROR_SETUP, -ENOMEM, "--workdir", "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        if (!s[i]->pending)
+            return error_set(err, ERROR_SETUP, -ENOENT, "--workdir", "nothing is pending");
+        l[i] = s[i]->plan.root->layer;
+        for (size_t k = 0; k < i; k++) {
+            if (s[k] == s[i])
+                return error_set(err, ERROR_SETUP, -EINVAL, "--workdir", "named twice");
+        }
+    }
+    e = settle_commit(l, n, NULL, ret, err);
+    if (e == -EINVAL)
+        return e; /* refused as such: still pending */
+    for (size_t i = 0; i < n; i++)
+        settle_forget(s[i]);
     return e;
 }
 
@@ -126,9 +155,7 @@ int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct
     if (!l)
         return 0;
     if (s->pending) { /* nobody decided: it lies where it is */
-        s->pending = false;
-        s->plan.root->layer = NULL;
-        cow_free(l);
+        settle_forget(s);
         return 0;
     }
     if (!s->lost) { /* a receiver may still be at work for a task that is dead */
@@ -139,7 +166,7 @@ int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct
     if (wish && ret && (wish->list || wish->diff || wish->json || wish->changes))
         e = settle_list(l, wish, ret, err);
     if (action == STAGE_COMMIT && e == 0)
-        e = settle_commit(l, wish ? wish->progress : NULL, ret, err);
+        e = settle_commit(&l, 1, wish ? wish->progress : NULL, ret, err);
     else if (action == STAGE_ABORT)
         e = cow_abort(l, e < 0 ? NULL : err) < 0 && e == 0 ? -EIO : e;
     else

@@ -30,6 +30,7 @@ def api_fixture(lib):  # pylint: disable=redefined-outer-name
         f.argtypes, f.restype = [pointer, ctypes.c_uint8], pointer
     for name in ('pending', 'commit', 'abort'):
         getattr(lib, f'sandlock_handle_{name}').argtypes = [pointer]
+    lib.sandlock_handles_commit.argtypes = [pointer, ctypes.c_uint]
     lib.sandlock_handle_upper_dir.argtypes, lib.sandlock_handle_upper_dir.restype = [pointer], pointer
     lib.sandlock_result_changes_len.argtypes = [pointer]
     lib.sandlock_result_changes_len.restype = number
@@ -41,17 +42,20 @@ def api_fixture(lib):  # pylint: disable=redefined-outer-name
     return lib
 
 
-@pytest.fixture
-def work(tmp_path):
+def made(top):
     """A directory with something to change, and with more to leave alone."""
-    top = tmp_path / 'work'
     top.mkdir()
     for name in ('file', 'gone', 'old', 'mode', 'over', 'same'):
         (top / name).write_text(name)
         (top / name).chmod(0o644)
-    for path in (tmp_path, top):
+    for path in (top.parent, top):
         path.chmod(0o755)
     return top
+
+
+@pytest.fixture
+def work(tmp_path):
+    return made(tmp_path / 'work')
 
 
 def owned(lib, pointer):  # pylint: disable=redefined-outer-name
@@ -173,6 +177,26 @@ def test_conflict(api, work):
     assert api.sandlock_result_changes_len(result) == 0
     api.sandlock_result_free(result)
     api.sandlock_sandbox_free(policy)
+
+
+def test_transaction(api, tmp_path):
+    """All or none, over two work directories; what was refused as such is still to be decided."""
+    trees = [made(tmp_path / name) for name in ('one', 'two')]
+    (pa, a), (pb, b) = (waited(api, work) for work in trees)
+    pair = (ctypes.c_void_p * 2)(a, b)
+    assert api.sandlock_handles_commit((ctypes.c_void_p * 2)(a, a), 2) == -22
+    (trees[1] / 'file').write_text('theirs')
+    assert api.sandlock_handles_commit(pair, 2) == -116 and [names(w) for w in trees] == [BEFORE] * 2
+    assert api.sandlock_handles_commit(pair, 2) == -2
+    for handle in (a, b):
+        api.sandlock_handle_free(handle)
+    (pc, c), (pd, d) = (waited(api, trees[0]), waited(api, trees[1]))
+    assert api.sandlock_handles_commit((ctypes.c_void_p * 2)(c, d), 2) == 0
+    assert [names(w) for w in trees] == [AFTER] * 2
+    for handle in (c, d):
+        api.sandlock_handle_free(handle)
+    for policy in (pa, pb, pc, pd):
+        api.sandlock_sandbox_free(policy)
 
 
 def test_wrong_arguments(api, work):

@@ -232,12 +232,31 @@ static int commit_members(struct member *m, size_t n, struct cow_layer *const *l
     return 0;
 }
 
+/* The index of a layer whose work directory one before it has as well, or n. */
+static size_t same_lower(struct cow_layer *const *layers, size_t n)
+{
+    for (size_t i = 1; i < n; i++) {
+        for (size_t k = 0; k < i; k++) {
+            if (layers[k]->lower.dev == layers[i]->lower.dev &&
+                layers[k]->lower.ino == layers[i]->lower.ino)
+                return i;
+        }
+    }
+    return n;
+}
+
 int cow_commit(struct cow_layer *const *layers, size_t n, struct cow_report *report,
                struct error *err)
 {
+    size_t same = same_lower(layers, n);
     struct member *m = calloc(n ? n : 1, sizeof(*m));
     int e;
 
+    if (same < n) {
+        free(m);
+        return error_set(err, ERROR_SETUP, -EINVAL, layers[same]->lower_path,
+                         "is the work directory of two of them; accepted is one each");
+    }
     for (size_t i = 0; i < n; i++) {
         if (cow_is_shared(layers[i])) {
             free(m);
