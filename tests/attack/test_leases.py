@@ -40,7 +40,12 @@ def test_waiting_for_a_lease_keeps_nobody_else(how, tmp_path):
     (tmp_path / 'native').mkdir()
     control = native(sys.executable, '-c', PROGRAM, tmp_path / 'native', how)
     assert control.stdout == EXPECTED, control
-    for options in (['--fs-deny', '/etc/shadow'], ['--chroot', '/']):
-        done = sandlock('run', *SYSTEM, '-r', sys.prefix, '-w', tmp_path, *options, '--',
-                        sys.executable, '-c', PROGRAM, tmp_path, how)
-        assert done.stdout == EXPECTED, (options, done)
+    # In a layer a new file, and one that was there.
+    for name in ('new', 'old'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'old' / 'leased').write_text('before')
+    for options, where in ((['-w', tmp_path, '--fs-deny', '/etc/shadow'], ''), (['-w', tmp_path, '--chroot', '/'], ''),
+                           (['--workdir', tmp_path], 'new'), (['--workdir', tmp_path], 'old')):
+        done = sandlock('run', *SYSTEM, '-r', sys.prefix, *options, '--',
+                        sys.executable, '-c', PROGRAM, tmp_path / where, how)
+        assert done.stdout == EXPECTED, (options, where, done)
