@@ -8,14 +8,19 @@ import pytest
 from common import SYSTEM, native, sandlock
 
 PROGRAM = """
-import fcntl, os, signal, sys
+import fcntl, os, signal, sys, time
 folder, how = sys.argv[1:]
 file = folder + '/leased'
 with open(file, 'w') as stream:
     stream.write('0123456789')
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 held = os.open(file, os.O_RDWR)
-fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+for _ in range(2000):  # the supervisor may not have closed its descriptor of the first open yet
+    try:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        break
+    except BlockingIOError:
+        time.sleep(0.005)
 how = {'read': lambda: os.read(os.open(file, os.O_RDONLY), 4) == b'0123',
        'append': lambda: fcntl.fcntl(os.open(file, os.O_WRONLY | os.O_APPEND), fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK) == os.O_APPEND,
        'truncate': lambda: os.truncate(file, 5) is None and os.stat(file).st_size == 5}[how]
