@@ -100,17 +100,21 @@ static size_t utf8_sequence(const unsigned char *s, size_t len)
     return n;
 }
 
-void buf_add_json(struct buf *b, const char *s, size_t len)
+bool buf_add_json(struct buf *b, const char *s, size_t len)
 {
     const unsigned char *p = (const unsigned char *)s;
+    bool exact = true;
 
     buf_addc(b, '"');
     for (size_t i = 0; i < len;) {
         size_t n = utf8_sequence(p + i, len - i);
 
-        if (n == 0 || p[i] < 0x20 || p[i] == 0x7f) {
-            buf_addf(b, "\\u%04x", p[i]);
+        if (n == 0) {
+            buf_adds(b, "\\ufffd");
+            exact = false;
             n = 1;
+        } else if (p[i] < 0x20 || p[i] == 0x7f) {
+            buf_addf(b, "\\u%04x", p[i]);
         } else if (p[i] == '"' || p[i] == '\\') {
             buf_addc(b, '\\');
             buf_addc(b, (char)p[i]);
@@ -120,6 +124,65 @@ void buf_add_json(struct buf *b, const char *s, size_t len)
         i += n;
     }
     buf_addc(b, '"');
+    return exact;
+}
+
+/* What would end a line, move a cursor (C1 too) or is no text. */
+static bool quote_needed(const unsigned char *p, size_t n)
+{
+    return n == 0 || *p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\' ||
+           (n == 2 && p[0] == 0xc2 && p[1] < 0xa0);
+}
+
+static bool quote_any(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+
+    for (size_t len = strlen(s), n; len; p += n, len -= n) {
+        n = utf8_sequence(p, len);
+        if (quote_needed(p, n))
+            return true;
+    }
+    return false;
+}
+
+static void quote_byte(struct buf *b, unsigned char c)
+{
+    static const char names[] = "\aa\bb\tt\nn\vv\ff\rr\"\"\\\\";
+
+    for (const char *k = names; *k; k += 2) {
+        if ((unsigned char)*k == c) {
+            buf_addc(b, '\\');
+            buf_addc(b, k[1]);
+            return;
+        }
+    }
+    buf_addf(b, "\\%03o", c);
+}
+
+void buf_add_quoted(struct buf *b, const char *prefix, const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    bool quoted = quote_any(s);
+
+    if (quoted)
+        buf_addc(b, '"');
+    buf_adds(b, prefix);
+    for (size_t len = strlen(s), n; len; p += n, len -= n) {
+        bool odd;
+
+        n = utf8_sequence(p, len);
+        odd = quote_needed(p, n);
+        n = n ? n : 1;
+        for (size_t i = 0; i < n; i++) {
+            if (odd)
+                quote_byte(b, p[i]);
+            else
+                buf_addc(b, (char)p[i]);
+        }
+    }
+    if (quoted)
+        buf_addc(b, '"');
 }
 
 const char *buf_cstr(struct buf *b)

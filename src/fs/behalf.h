@@ -58,15 +58,15 @@ int behalf_umask(const struct request *r);
 
 /* Opens the object of an O_PATH descriptor with the caller's flags. Descriptor or -errno. */
 int behalf_reopen(int fd, uint64_t flags, mode_t mode);
-/* The same for a regular file, without waiting for the holder of a lease on it: -EAGAIN then. */
-int behalf_reopen_file(int fd, uint64_t flags);
+/* The same for a regular file, of a layer too, without waiting for the holder of a lease on it: -EAGAIN then. */
+int behalf_reopen_file(const struct request *r, const struct resolved *o, uint64_t flags);
 /* behalf_reopen() on a worker, for opens that wait for somebody (PR-16): behind a device, at the other end of a
- * FIFO, with a lease (fcntl(2), F_SETLEASE). Takes fd over. */
+ * FIFO, with a lease (fcntl(2), F_SETLEASE). Takes o->fd over. */
 enum open_wait { WAIT_DEVICE, WAIT_FIFO, WAIT_LEASE };
-struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags,
+struct verdict behalf_open_later(const struct request *r, struct resolved *o, uint64_t flags,
                                  enum open_wait wait);
 /* truncate(2) of a regular file where somebody has a lease on it, likewise. */
-struct verdict behalf_truncate_later(const struct request *r, int fd, int64_t length);
+struct verdict behalf_truncate_later(const struct request *r, struct resolved *o, int64_t length);
 
 /* The struct xattr_args of getxattrat(2) and setxattrat(2), arguments 3 and 4. 0 or -errno. */
 struct xattr_args_copy {

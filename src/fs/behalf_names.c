@@ -304,25 +304,16 @@ struct verdict behalf_truncate(struct request *r)
     /* The caller's limit, not ours (PR-12); the signal that goes with it is left out. */
     if ((uint64_t)length > sys_rlimit_of(r->tid, RLIMIT_FSIZE))
         return verdict_errno(EFBIG);
-    fd = staged_reopen(r, &t.at, O_WRONLY, 0);
-    if (fd >= 0)
-        return names_result(ftruncate(fd, length));
-    if (fd != -ENODATA) {
-        e = fd;
-        fd = -1;
-        return verdict_errno(e);
-    }
     if (S_ISREG(t.at.id.mode)) {
-        fd = behalf_reopen_file(t.at.fd, O_WRONLY);
+        fd = behalf_reopen_file(r, &t.at, O_WRONLY);
         if (fd == -EAGAIN)
-            return behalf_truncate_later(r, steal_fd(&t.at.fd), length);
+            return behalf_truncate_later(r, &t.at, length);
         if (fd >= 0)
             return names_result(ftruncate(fd, length));
         e = fd;
         fd = -1;
         return verdict_errno(e);
     }
-    fd = -1;
     fd_path(t.at.fd, path);
     return names_result(truncate(path, length));
 }

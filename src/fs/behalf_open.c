@@ -169,15 +169,16 @@ static struct verdict open_object(const struct request *r, const struct open_cal
             return verdict_errno(e);
     }
     if (open_may_block(&t->at.id, c->flags))
-        return behalf_open_later(r, steal_fd(&t->at.fd), c->flags,
+        return behalf_open_later(r, &t->at, c->flags,
                                  S_ISFIFO(t->at.id.mode) ? WAIT_FIFO : WAIT_DEVICE);
-    fd = staged_reopen(r, &t->at, c->flags, c->mode);
-    if (fd == -ENODATA && S_ISREG(t->at.id.mode)) {
-        fd = behalf_reopen_file(t->at.fd, c->flags);
+    if (S_ISREG(t->at.id.mode)) {
+        fd = behalf_reopen_file(r, &t->at, c->flags);
         if (fd == -EAGAIN && !(c->flags & O_NONBLOCK))
-            return behalf_open_later(r, steal_fd(&t->at.fd), c->flags, WAIT_LEASE);
-    } else if (fd == -ENODATA) {
-        fd = behalf_reopen(t->at.fd, c->flags, c->mode);
+            return behalf_open_later(r, &t->at, c->flags, WAIT_LEASE);
+    } else {
+        fd = staged_reopen(r, &t->at, c->flags, c->mode);
+        if (fd == -ENODATA)
+            fd = behalf_reopen(t->at.fd, c->flags, c->mode);
     }
     if (fd == -EACCES)
         request_explain(r, t->path, EACCES, "no grant, or file permissions",

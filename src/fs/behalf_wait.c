@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "fs/behalf.h"
+#include "fs/staged.h"
 
 #define WAIT_FIRST_MS 1
 #define WAIT_MAX_MS 16
@@ -26,10 +27,12 @@ int behalf_reopen(int fd, uint64_t flags, mode_t mode)
 /* What of the flags F_SETFL would take away. */
 #define REOPEN_KEPT ((uint64_t)(O_APPEND | O_DIRECT | O_NOATIME))
 
-int behalf_reopen_file(int fd, uint64_t flags)
+int behalf_reopen_file(const struct request *r, const struct resolved *o, uint64_t flags)
 {
-    int e, got = behalf_reopen(fd, flags | O_NONBLOCK, 0);
+    int e, got = staged_reopen(r, o, flags | O_NONBLOCK, 0);
 
+    if (got == -ENODATA)
+        got = behalf_reopen(o->fd, flags | O_NONBLOCK, 0);
     if (got < 0 || (flags & O_NONBLOCK) || fcntl(got, F_SETFL, (int)(flags & REOPEN_KEPT)) == 0)
         return got;
     e = -errno;
@@ -38,7 +41,7 @@ int behalf_reopen_file(int fd, uint64_t flags)
 }
 
 struct open_later {
-    int fd;
+    struct resolved at; /* fd, id and what a layer asks for; no directory */
     uint64_t flags;
     enum open_wait wait;
     int64_t length; /* to truncate to; -1: to open */
@@ -77,7 +80,7 @@ static int wait_open_fifo(const struct request *r, const struct open_later *l)
     int e, fd;
 
     for (;;) {
-        fd = behalf_reopen(l->fd, l->flags | O_NONBLOCK, 0);
+        fd = behalf_reopen(l->at.fd, l->flags | O_NONBLOCK, 0);
         if (fd != -ENXIO || (l->flags & O_ACCMODE) != O_WRONLY)
             break;
         if (!request_alive(r))
@@ -103,7 +106,7 @@ static int wait_open_leased(const struct request *r, const struct open_later *l)
     int fd;
 
     for (;;) {
-        fd = behalf_reopen_file(l->fd, l->flags);
+        fd = behalf_reopen_file(r, &l->at, l->flags);
         if (fd != -EAGAIN)
             return fd;
         if (!request_alive(r))
@@ -126,9 +129,9 @@ static struct verdict wait_work(const struct request *r, void *arg)
     struct open_later l = *(struct open_later *)arg;
     int fd = l.wait == WAIT_FIFO    ? wait_open_fifo(r, &l)
              : l.wait == WAIT_LEASE ? wait_open_leased(r, &l)
-                                    : behalf_reopen(l.fd, l.flags, 0);
+                                    : behalf_reopen(l.at.fd, l.flags, 0);
 
-    util_close(l.fd);
+    util_close(l.at.fd);
     free(arg);
     if (fd < 0)
         return verdict_errno(fd);
@@ -140,7 +143,7 @@ static struct verdict wait_later(const struct request *r, struct open_later late
 {
     struct open_later *l = malloc(sizeof(*l));
     struct verdict v = verdict_errno(ENOMEM);
-    int fd = later.fd;
+    int fd = later.at.fd;
 
     if (l) {
         *l = later;
@@ -153,14 +156,28 @@ static struct verdict wait_later(const struct request *r, struct open_later late
     return v;
 }
 
-struct verdict behalf_open_later(const struct request *r, int fd, uint64_t flags,
-                                 enum open_wait wait)
+/* Takes the descriptor over; the rest stays the receiver's. */
+static struct resolved wait_object(struct resolved *o)
 {
-    return wait_later(r, (struct open_later){.fd = fd, .flags = flags, .wait = wait, .length = -1});
+    struct resolved at = RESOLVED_INIT;
+
+    at.id = o->id;
+    at.staged = o->staged;
+    at.in_upper = o->in_upper;
+    at.fd = steal_fd(&o->fd);
+    return at;
 }
 
-struct verdict behalf_truncate_later(const struct request *r, int fd, int64_t length)
+struct verdict behalf_open_later(const struct request *r, struct resolved *o, uint64_t flags,
+                                 enum open_wait wait)
 {
     return wait_later(
-        r, (struct open_later){.fd = fd, .flags = O_WRONLY, .wait = WAIT_LEASE, .length = length});
+        r, (struct open_later){.at = wait_object(o), .flags = flags, .wait = wait, .length = -1});
+}
+
+struct verdict behalf_truncate_later(const struct request *r, struct resolved *o, int64_t length)
+{
+    return wait_later(
+        r, (struct open_later){
+               .at = wait_object(o), .flags = O_WRONLY, .wait = WAIT_LEASE, .length = length});
 }

@@ -121,6 +121,25 @@ static int workdir_find(struct root *r, const struct policy *p)
     return e < 0 ? e : workdir_names(r);
 }
 
+/* The kernel's own file systems: what is written there acts at once, and their files have no content to
+ * stage. */
+static bool workdir_is_kernels(int fd)
+{
+    static const uint64_t magics[] = {
+        PROC_SUPER_MAGIC,        SYSFS_MAGIC,    CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC,
+        DEBUGFS_MAGIC,           TRACEFS_MAGIC,  SECURITYFS_MAGIC,   BPF_FS_MAGIC,
+        DEVPTS_SUPER_MAGIC,      EFIVARFS_MAGIC, SELINUX_MAGIC,      0x62656570 /* configfs */,
+        0x19800202 /* mqueue */,
+    };
+    uint64_t magic = sys_fs_magic(fd);
+
+    for (size_t i = 0; i < sizeof(magics) / sizeof(*magics); i++) {
+        if (magic == magics[i])
+            return true;
+    }
+    return false;
+}
+
 int root_workdir(struct root *r, const struct policy *p, struct error *err)
 {
     const struct root_mount *m;
@@ -129,7 +148,7 @@ int root_workdir(struct root *r, const struct policy *p, struct error *err)
     if (e < 0)
         return error_set(err, ERROR_POLICY, e, WORKDIR, "%s: %s", p->workdir, error_text(e));
     m = r->layer_mount;
-    if ((m && m->made) || sys_fs_magic(r->workdir_fd) == PROC_SUPER_MAGIC)
+    if ((m && m->made) || workdir_is_kernels(r->workdir_fd))
         return error_set(err, ERROR_POLICY, -EINVAL, WORKDIR, "%s: there is no directory to change",
                          p->workdir);
     for (size_t i = 0; e == 0 && i < r->n; i++)

@@ -8,14 +8,19 @@ import pytest
 from common import SYSTEM, native, sandlock
 
 PROGRAM = """
-import fcntl, os, signal, sys
+import fcntl, os, signal, sys, time
 folder, how = sys.argv[1:]
 file = folder + '/leased'
 with open(file, 'w') as stream:
     stream.write('0123456789')
 signal.signal(signal.SIGIO, signal.SIG_IGN)
 held = os.open(file, os.O_RDWR)
-fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+for _ in range(2000):  # the supervisor may not have closed its descriptor of the first open yet
+    try:
+        fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        break
+    except BlockingIOError:
+        time.sleep(0.005)
 how = {'read': lambda: os.read(os.open(file, os.O_RDONLY), 4) == b'0123',
        'append': lambda: fcntl.fcntl(os.open(file, os.O_WRONLY | os.O_APPEND), fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK) == os.O_APPEND,
        'truncate': lambda: os.truncate(file, 5) is None and os.stat(file).st_size == 5}[how]
@@ -40,7 +45,12 @@ def test_waiting_for_a_lease_keeps_nobody_else(how, tmp_path):
     (tmp_path / 'native').mkdir()
     control = native(sys.executable, '-c', PROGRAM, tmp_path / 'native', how)
     assert control.stdout == EXPECTED, control
-    for options in (['--fs-deny', '/etc/shadow'], ['--chroot', '/']):
-        done = sandlock('run', *SYSTEM, '-r', sys.prefix, '-w', tmp_path, *options, '--',
-                        sys.executable, '-c', PROGRAM, tmp_path, how)
-        assert done.stdout == EXPECTED, (options, done)
+    # In a layer a new file, and one that was there.
+    for name in ('new', 'old'):
+        (tmp_path / name).mkdir()
+    (tmp_path / 'old' / 'leased').write_text('before')
+    for options, where in ((['-w', tmp_path, '--fs-deny', '/etc/shadow'], ''), (['-w', tmp_path, '--chroot', '/'], ''),
+                           (['--workdir', tmp_path], 'new'), (['--workdir', tmp_path], 'old')):
+        done = sandlock('run', *SYSTEM, '-r', sys.prefix, *options, '--',
+                        sys.executable, '-c', PROGRAM, tmp_path / where, how)
+        assert done.stdout == EXPECTED, (options, where, done)

@@ -296,6 +296,20 @@ def test_diff_and_json(work):
     assert {(c['change'], c['path']) for c in found} >= {('M', 'file'), ('D', 'dir')}
 
 
+def test_names_forge_nothing(work):
+    """A name with line ends, or that is no text, in the list, the diff and the JSON."""
+    name = b'n\n+++ b\tq"\xff'
+    text = f'open({name!r}, "w").write("new\\n"); open("two words", "w").write("x\\n")'
+    done = run('--workdir', work, '--dry-run', '--diff', '--changes-json', '--', 'python3', '-c', text, cwd=work, env=ENV)
+    lines = done.stderr.splitlines()
+    quoted = r'n\n+++ b\tq\"\377"'
+    assert f'A  "{quoted}' in lines and f'+++ "b/{quoted}\t' in lines and '+++ b/two words\t' in lines
+    assert sum(line.startswith('+++ ') for line in lines) == 2
+    found = json.loads(done.stderr[done.stderr.index('\n[') + 1:])
+    exact = {bytes.fromhex(c['path_hex']) if 'path_hex' in c else c['path'].encode() for c in found}
+    assert exact == {name, b'two words'}
+
+
 TOOLS = {
     'make': ('printf "all: o\\no: file\\n\\tcp file o\\n" > Makefile; make -s', ['A  Makefile', 'A  o']),
     'sed': ('sed -i s/one/ONE/ dir/inner file', ['M  file']),
@@ -332,6 +346,7 @@ def test_refusals(work, tmp_path):
                        (['--workdir', work, '--fs-mount', f'/m:{tmp_path}'], '--fs-mount'),
                        (['--workdir', work, '--fs-mount', f'/m:{work / "dir"}:ro'], '--fs-mount'),
                        (['--workdir', '/proc/self'], '--workdir'),
+                       (['--workdir', '/sys'], '--workdir'),
                        (['--workdir', tmp_path / 'none'], '--workdir'),
                        (['--workdir', work, '--on-exit', 'keep', '--dry-run'], '--on-exit'),
                        (['--workdir', work, '--on-exit', 'maybe'], '--on-exit'),

@@ -31,8 +31,32 @@ static void test_buf_json_escapes(void **state)
     _cleanup_buf_ struct buf b = {0};
 
     (void)state;
-    buf_add_json(&b, "a\"\\\n\x01\xff", 6);
-    assert_string_equal(buf_cstr(&b), "\"a\\\"\\\\\\u000a\\u0001\\u00ff\"");
+    assert_false(buf_add_json(&b, "a\"\\\n\x01\xff", 6));
+    assert_string_equal(buf_cstr(&b), "\"a\\\"\\\\\\u000a\\u0001\\ufffd\"");
+}
+
+static void test_buf_quoted(void **state)
+{
+    static const char *const cases[][2] = {
+        {"plain", "a/plain"},
+        {"", "a/"},
+        {"with space", "a/with space"},
+        {"\xc3\xa4\xe2\x82\xac", "a/\xc3\xa4\xe2\x82\xac"},
+        {"n\n+++ b/etc/passwd", "\"a/n\\n+++ b/etc/passwd\""},
+        {"\t\r\x1b[2J\x7f", "\"a/\\t\\r\\033[2J\\177\""},
+        {"q\"b\\", "\"a/q\\\"b\\\\\""},
+        {"\xff\xc3\xa4", "\"a/\\377\xc3\xa4\""},
+        {"\xc2\x9b", "\"a/\\302\\233\""}, /* CSI */
+        {"\xe2\x82", "\"a/\\342\\202\""},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+        _cleanup_buf_ struct buf b = {0};
+
+        buf_add_quoted(&b, "a/", cases[i][0]);
+        assert_string_equal(buf_cstr(&b), cases[i][1]);
+    }
 }
 
 static void test_buf_steal_empties(void **state)
@@ -82,9 +106,9 @@ static void test_error_always_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_buf_grows),          cmocka_unit_test(test_buf_json_escapes),
-        cmocka_unit_test(test_buf_steal_empties),  cmocka_unit_test(test_strv_owns),
-        cmocka_unit_test(test_error_always_fails),
+        cmocka_unit_test(test_buf_grows),  cmocka_unit_test(test_buf_json_escapes),
+        cmocka_unit_test(test_buf_quoted), cmocka_unit_test(test_buf_steal_empties),
+        cmocka_unit_test(test_strv_owns),  cmocka_unit_test(test_error_always_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

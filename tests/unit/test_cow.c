@@ -47,11 +47,12 @@ static void test_changes(void **state)
                                          "M  mode\n"
                                          "A  moved\n"
                                          "A  moved/inner\n"
-                                         "A  moved/n\xff\\012\n"
+                                         "A  \"moved/n\\377\\n\"\n"
                                          "D  type\n"
                                          "A  type\n");
     cow_changes_json(&c, &json);
-    assert_non_null(strstr(buf_cstr(&json), "\"path\":\"moved/n\\u00ff\\u000a\""));
+    assert_non_null(strstr(
+        buf_cstr(&json), "\"path\":\"moved/n\\ufffd\\u000a\",\"path_hex\":\"6d6f7665642f6eff0a\""));
     assert_non_null(strstr(buf_cstr(&json), "\"from\":\"dir\""));
     assert_non_null(strstr(buf_cstr(&json), "\"target\":\"target\""));
     assert_int_equal(cow_changes_diff(o.l, &c, 1 << 20, &diff), 0);

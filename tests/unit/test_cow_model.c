@@ -75,6 +75,7 @@ static void make_tree(int fd)
     assert_int_equal(linkat(fd, "b/a", fd, "a/a/d", 0), 0);
     assert_int_equal(symlinkat("../d", fd, "a/c"), 0);
     assert_int_equal(symlinkat("/nowhere", fd, "e"), 0);
+    assert_int_equal(symlinkat("../a/a", fd, "b/c"), 0);
     assert_int_equal(mkfifoat(fd, "a/e", 0644), 0);
     sub_fd = openat(fd, "a", O_RDONLY | O_DIRECTORY);
     fsetxattr(sub_fd, "user.one", "1", 1, 0);
@@ -87,8 +88,8 @@ static void make_tree(int fd)
 struct both {
     struct cow_layer *l;
     int real_fd;
-    int step;
-    char text[256]; /* the operation, for messages */
+    int step, asked, found, missing; /* paths */
+    char text[256];                  /* the operation, for messages */
 };
 
 static void any_path(char path[32])
@@ -363,6 +364,96 @@ static void one_step(struct both *b)
         fail_msg("%s: want %s, have %s", b->text, strerror(-want), strerror(-have));
 }
 
+/* ---- paths at once ---- */
+
+/* Of up to four names, with what cow_path() leaves to others, or must not be misled by. */
+static void odd_path(char path[64])
+{
+    static const char *const joins[] = {"/", "/", "/", "/", "//", "/./", "/../"};
+    unsigned depth = pick(4);
+
+    path[0] = '\0';
+    for (unsigned i = 0; i <= depth; i++)
+        sprintf(path + strlen(path), "%s%c", i ? joins[pick(7)] : "", 'a' + (char)pick(5));
+    if (pick(8) == 0)
+        strcat(path, pick(2) ? "/" : "/..");
+}
+
+/* The same name by name: the directory and the last name; links are not followed. */
+static int walk_by_hand(struct cow_layer *l, const char *path, struct cow_pos *ret,
+                        char name[NAME_MAX + 1])
+{
+    struct cow_pos p = COW_POS_INIT, next = COW_POS_INIT;
+    int e = cow_root(l, &p);
+
+    for (const char *end = strchr(path, '/'); e == 0 && end; end = strchr(path, '/')) {
+        snprintf(name, NAME_MAX + 1, "%.*s", (int)(end - path), path);
+        path = end + 1;
+        if (!*name || strcmp(name, ".") == 0)
+            continue;
+        e = strcmp(name, "..") == 0 ? cow_parent(l, &p, &next) : cow_enter(l, &p, name, &next);
+        cow_pos_fini(&p);
+        p = next;
+        next = (struct cow_pos)COW_POS_INIT;
+    }
+    snprintf(name, NAME_MAX + 1, "%s", path);
+    *ret = p;
+    return e;
+}
+
+/* What was decided at once is what the walk finds, and what the real copy has. */
+static void compare_path(struct both *b, const char *path, unsigned flags, struct cow_path *w)
+{
+    _cleanup_cow_pos_ struct cow_pos p = COW_POS_INIT;
+    struct cow_entry en = {0};
+    char name[NAME_MAX + 1];
+    int have = cow_path(b->l, path, flags, w), want, fd;
+    bool missing = have == -ENOENT || (have > 0 && w->fd < 0), same;
+
+    if (have == 0)
+        return;
+    fd = sys_openat2(b->real_fd, path,
+                     O_PATH | O_CLOEXEC | (flags & COW_PATH_FOLLOW ? 0 : O_NOFOLLOW) |
+                         (flags & COW_PATH_DIRECTORY ? O_DIRECTORY : 0),
+                     0, RESOLVE_IN_ROOT);
+    want = walk_by_hand(b->l, path, &p, name);
+    if (want == 0)
+        want = cow_lookup(b->l, &p, name, &en);
+    if (missing) {
+        same = fd == -ENOENT && (want == -ENOENT ||
+                                 (want == 0 && (en.where == COW_NONE || en.where == COW_WHITEOUT)));
+        same = same && (have < 0 || (flags & COW_PATH_PARENT && want == 0));
+    } else {
+        same = fd >= 0 && have > 0 && want == 0 && en.id.dev == w->id.dev &&
+               en.id.ino == w->id.ino && en.id.mode == w->id.mode && en.in_upper == w->in_upper;
+    }
+    if (have > 0 && flags & COW_PATH_PARENT)
+        same = same && w->dir.ino == p.ino && w->dir.node == p.node && strcmp(w->name, name) == 0 &&
+               (w->dir.upper_fd >= 0) == (p.upper_fd >= 0);
+    if (!same)
+        fail_msg("%s: cow_path(%s, %#x): %d, fd %d; by hand %d, where %d; real %d", b->text, path,
+                 flags, have, w->fd, want, en.where, fd);
+    *(missing ? &b->missing : &b->found) += 1;
+    if (fd >= 0)
+        close(fd);
+}
+
+static void ask_paths(struct both *b)
+{
+    for (int i = 0; i < 24; i++) {
+        struct cow_path w = {.dir = COW_POS_INIT};
+        char path[64];
+
+        odd_path(path);
+        assert_int_equal(cow_root(b->l, &w.dir), 0);
+        compare_path(b, path, pick(8), &w);
+        b->asked++;
+        if (w.fd >= 0)
+            close(w.fd);
+        cow_pos_fini(&w.dir);
+    }
+}
+
 static void one_seed(int seed, int steps)
 {
     char work[PATH_MAX], copy[PATH_MAX], command[3 * PATH_MAX], storage[PATH_MAX];
@@ -395,7 +486,12 @@ static void one_seed(int seed, int steps)
         dump_of_real(b.real_fd, false, &want);
         dump_of_view(b.l, &have);
         dump_compare(&want, &have, b.text);
+        ask_paths(&b);
     }
+    /* Or else nothing was tested. */
+    assert_true(b.found * 20 > b.asked && b.missing * 20 > b.asked);
+    if (getenv("COW_VERBOSE"))
+        fprintf(stderr, "paths: %d found, %d missing, %d asked\n", b.found, b.missing, b.asked);
     dump_of_real(work_fd, true, &have);
     dump_compare(&before, &have, "lower changed before the commit");
     if (seed % 3 == 1) {

@@ -177,13 +177,18 @@ static int step_mkdir(struct apply *a, const struct cow_step *s)
     return mkdirat(at.fd, at.name, 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
+static void note_owner(struct apply *a, const char *path, uid_t uid, gid_t gid)
+{
+    buf_add_quoted(&a->report->notes, "", path);
+    buf_addf(&a->report->notes, ": the owner could not be set to %u:%u\n", uid, gid);
+}
+
 static int set_owner(struct apply *a, const struct place *at, const struct cow_step *s)
 {
     if (s->has_owner && fchownat(at->fd, at->name, s->uid, s->gid, AT_SYMLINK_NOFOLLOW) < 0) {
         if (errno != EPERM)
             return -errno;
-        buf_addf(&a->report->notes, "%s: the owner could not be set to %u:%u\n", s->path, s->uid,
-                 s->gid);
+        note_owner(a, s->path, s->uid, s->gid);
     }
     return 0;
 }
@@ -284,8 +289,7 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     }
     e = cow_copy_attrs(from_fd, &attr, to_fd, false, &owner);
     if (e == 0 && !owner)
-        buf_addf(&a->report->notes, "%s: the owner could not be set to %u:%u\n", s->path, attr.uid,
-                 attr.gid);
+        note_owner(a, s->path, attr.uid, attr.gid);
     return e;
 }
 
@@ -347,8 +351,10 @@ int cow_apply(struct cow_plan *p, struct cow_report *report)
         return a.limbo_fd;
     for (size_t i = 0; i < p->n && e == 0; i++) {
         e = step_do(&a, &p->v[i]);
-        if (e < 0)
-            buf_addf(&report->notes, "%s: step %zu failed: %s\n", p->v[i].path, i, error_text(e));
+        if (e < 0) {
+            buf_add_quoted(&report->notes, "", p->v[i].path);
+            buf_addf(&report->notes, ": step %zu failed: %s\n", i, error_text(e));
+        }
         if (report->progress)
             report->progress(report->progress_arg, "committing", i + 1, p->n);
     }

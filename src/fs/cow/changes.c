@@ -258,6 +258,18 @@ static const char *kind_name(mode_t mode)
     }
 }
 
+/* "KEY": text, and where it is none, "KEY_hex" with the bytes. */
+static void add_text(struct buf *out, const char *key, const char *s)
+{
+    buf_addf(out, ",\"%s\":", key);
+    if (buf_add_json(out, s, strlen(s)))
+        return;
+    buf_addf(out, ",\"%s_hex\":\"", key);
+    for (; *s; s++)
+        buf_addf(out, "%02x", (unsigned char)*s);
+    buf_addc(out, '"');
+}
+
 static void add_side(struct buf *out, const char *key, const struct cow_side *s)
 {
     if (!s->mode)
@@ -266,10 +278,8 @@ static void add_side(struct buf *out, const char *key, const struct cow_side *s)
              key, kind_name(s->mode), (unsigned)s->mode & 07777, (unsigned long long)s->size,
              s->uid, s->gid);
     buf_addf(out, ",\"mtime\":%lld.%09ld", (long long)s->mtime.tv_sec, s->mtime.tv_nsec);
-    if (s->link) {
-        buf_adds(out, ",\"target\":");
-        buf_add_json(out, s->link, strlen(s->link));
-    }
+    if (s->link)
+        add_text(out, "target", s->link);
     buf_addc(out, '}');
 }
 
@@ -279,12 +289,10 @@ void cow_changes_json(const struct cow_changes *c, struct buf *out)
     for (size_t i = 0; i < c->n; i++) {
         const struct cow_change *v = &c->v[i];
 
-        buf_addf(out, "%s\n{\"change\":\"%c\",\"path\":", i ? "," : "", v->kind);
-        buf_add_json(out, v->path, strlen(v->path));
-        if (v->from) {
-            buf_adds(out, ",\"from\":");
-            buf_add_json(out, v->from, strlen(v->from));
-        }
+        buf_addf(out, "%s\n{\"change\":\"%c\"", i ? "," : "", v->kind);
+        add_text(out, "path", v->path);
+        if (v->from)
+            add_text(out, "from", v->from);
         if (v->kind == COW_MODIFIED || v->kind == COW_RENAMED)
             buf_addf(out, ",\"content\":%s", v->content ? "true" : "false");
         add_side(out, "before", &v->before);

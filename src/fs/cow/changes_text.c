@@ -200,17 +200,6 @@ static int by_line(const void *a, const void *b)
     return c ? c : y->kind - x->kind; /* D before A */
 }
 
-/* What would end the line or move the cursor is written as \ooo. */
-static void add_path(struct buf *out, const char *path)
-{
-    for (; *path; path++) {
-        if ((unsigned char)*path < 0x20 || *path == 0x7f || *path == '\\')
-            buf_addf(out, "\\%03o", (unsigned char)*path);
-        else
-            buf_addc(out, *path);
-    }
-}
-
 static int lines_make(struct lines *t)
 {
     int e = 0;
@@ -238,7 +227,7 @@ int cow_changes_text(struct cow_layer *l, const struct cow_changes *c, struct bu
     for (size_t i = 0; i < t.n; i++) {
         if (e == 0) {
             buf_addf(out, "%c  ", t.v[i].kind);
-            add_path(out, t.v[i].path);
+            buf_add_quoted(out, "", t.v[i].path);
             buf_addc(out, '\n');
         }
         free(t.v[i].path);

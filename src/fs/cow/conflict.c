@@ -18,8 +18,12 @@ struct check {
 
 static void conflict(struct check *c, const char *dir, const char *name, const char *what)
 {
+    _cleanup_buf_ struct buf path = {0};
+
+    buf_addf(&path, "%s%s%s", dir, *dir && *name ? "/" : "", name);
     c->report->n_conflicts++;
-    buf_addf(&c->report->conflicts, "%s%s%s: %s\n", dir, *dir && *name ? "/" : "", name, what);
+    buf_add_quoted(&c->report->conflicts, "", buf_cstr(&path));
+    buf_addf(&c->report->conflicts, ": %s\n", what);
 }
 
 static int check_node(struct check *c, struct cow_node *n)

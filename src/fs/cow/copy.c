@@ -73,14 +73,27 @@ static int copy_range(int from_fd, int to_fd, off_t at, off_t end, const struct 
     return 0;
 }
 
-int cow_copy_data(int from_fd, int to_fd, uint64_t size, const struct cow_telling *t)
+/* EINVAL is not remembered: it may be about this one file (its checksums, its alignment). */
+static bool copy_cloned(int from_fd, int to_fd, _Atomic bool *no_clone)
+{
+    if (no_clone && *no_clone)
+        return false;
+    if (ioctl(to_fd, FICLONE, from_fd) == 0)
+        return true;
+    if (no_clone && (errno == EOPNOTSUPP || errno == EXDEV || errno == ENOTTY || errno == ENOSYS))
+        *no_clone = true;
+    return false;
+}
+
+int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
+                  const struct cow_telling *t)
 {
     off_t at = 0, end = (off_t)size, data, hole;
     int e = 0;
 
     if (size == 0)
         return ftruncate(to_fd, 0) < 0 ? -errno : 0;
-    if (ioctl(to_fd, FICLONE, from_fd) == 0)
+    if (copy_cloned(from_fd, to_fd, no_clone))
         return 0;
     while (at < end && e == 0) {
         data = lseek(from_fd, at, SEEK_DATA);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Unified diffs of changed text files: Myers' greedy algorithm over lines, bounded in work and memory.
- * The texts are the child's: control characters are left to the one who shows them. One thread, the
- * run is over.
+ * The texts are the child's: control characters of the contents are left to the one who shows them,
+ * names are quoted. One thread, the run is over.
  */
 #include <stdio.h>
 
@@ -259,8 +259,9 @@ static int open_after(const struct cow_change *c)
 static void out_name(struct buf *out, const char *mark, const char *side, const char *path)
 {
     buf_adds(out, mark);
-    buf_adds(out, side);
-    buf_adds(out, path);
+    buf_add_quoted(out, side, path);
+    if (strchr(path, ' '))
+        buf_addc(out, '\t'); /* where patch(1) lets a name with spaces end */
     buf_addc(out, '\n');
 }
 
@@ -279,7 +280,7 @@ static int diff_change(struct cow_layer *l, const struct cow_change *c, size_t m
         util_close(b_fd);
     if (e == 0) {
         buf_adds(out, "Binary or large file ");
-        buf_adds(out, c->path);
+        buf_add_quoted(out, "", c->path);
         buf_adds(out, " differs\n");
     } else if (e > 0) {
         out_name(out, "--- ", S_ISREG(c->before.mode) ? "a/" : "",

@@ -66,21 +66,23 @@ struct cow_name {
     char name[];
 };
 
+/* What is atomic is read without a lock. Who has seen `staged` may read what was written before it:
+ * origin, upper_ino. */
 struct cow_node {
     uint32_t id;
-    bool staged;    /* the object exists and its record is written */
-    bool light;     /* a file whose bytes are still lower's */
-    bool moved;     /* a directory whose object has a name in an upper directory; fd is held */
-    bool dead;      /* no name leads to it any more */
-    bool has_names; /* a directory: something in it changed */
-    bool attrs;     /* its attributes were changed on purpose */
-    bool has_owner; /* the owner to show is here, not in the object */
-    uid_t uid;
-    gid_t gid;
+    _Atomic bool staged; /* the object exists and its record is written */
+    _Atomic bool light;  /* a file whose bytes are still lower's */
+    _Atomic bool moved;  /* a directory whose object has a name in an upper directory; fd is held */
+    _Atomic bool dead;   /* no name leads to it any more */
+    bool has_names;      /* under lock. A directory: something in it changed */
+    _Atomic bool attrs;  /* its attributes were changed on purpose */
+    _Atomic bool has_owner; /* the owner to show is here, not in the object */
+    _Atomic uid_t uid;
+    _Atomic gid_t gid;
     uint64_t upper_ino;
-    struct cow_attr origin; /* lower's self when it was staged */
+    struct cow_attr origin; /* lower's self when it was staged; until then under lock */
     char *path;             /* in lower, relative to its root; "" is the root */
-    int fd;                 /* moved: O_PATH */
+    int fd;                 /* under lock. moved: O_PATH */
     pthread_mutex_t latch;
     struct cow_node *next_all;
     char *final; /* commit: the path in the new tree, NULL when there is none */
@@ -114,6 +116,7 @@ struct cow_layer {
     struct cow_name **names;
     size_t n_names, names_room;
     _Atomic bool any, any_placed;
+    _Atomic bool no_clone; /* no reflinks from lower into the storage */
 
     uint64_t max_bytes;
     _Atomic int64_t used;
@@ -189,7 +192,9 @@ int cow_log_node(struct cow_layer *l, const struct cow_node *n);
 int cow_load(struct cow_layer *l);
 
 /* ---- copy.c ---- */
-int cow_copy_data(int from_fd, int to_fd, uint64_t size, const struct cow_telling *t);
+/* no_clone, or NULL: remembers that there are no reflinks between these file systems. */
+int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
+                  const struct cow_telling *t);
 /* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. A fresh
  * object has no xattrs of its own that must go. */
 int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner);

@@ -217,7 +217,8 @@ static int plan_upper(struct cow_plan *p, const struct cow_item *i)
     int e;
 
     if (S_ISSOCK(i->attr->mode)) {
-        buf_addf(&p->report->notes, "%s: a socket is not committed\n", i->path);
+        buf_add_quoted(&p->report->notes, "", i->path);
+        buf_adds(&p->report->notes, ": a socket is not committed\n");
         return i->hidden && cow_plan_add(p, STEP_REMOVE, 0, NULL, i->path)
                    ? (p->v[p->n - 1].attr = *i->hidden, 0)
                    : 0;

@@ -240,7 +240,10 @@ static int move_file(struct move *m)
     if (linkat(l->objects_fd, object, m->to->upper_fd, m->new, 0) < 0) {
         e = -errno;
     } else {
-        e = cow_whiteout(l, m->from, m->old);
+        /* Nothing moves out of the upper directory, so its time does not follow by itself. */
+        e = cow_touch(m->from);
+        if (e == 0)
+            e = cow_whiteout(l, m->from, m->old);
         if (e < 0 && unlinkat(m->to->upper_fd, m->new, 0) < 0)
             l->broken = true;
     }

@@ -67,17 +67,29 @@ static void object_name(const struct cow_node *n, char name[OBJECT_NAME_MAX])
     snprintf(name, OBJECT_NAME_MAX, "%u", n->id);
 }
 
+/* Under the lock: whoever removes the directory closes the descriptor, and its number may be another's. */
+static int object_moved(struct cow_layer *l, const struct cow_node *n)
+{
+    int fd = -ENOENT;
+
+    pthread_rwlock_rdlock(&l->lock);
+    if (n->fd >= 0) {
+        fd = fcntl(n->fd, F_DUPFD_CLOEXEC, 0);
+        fd = fd < 0 ? -errno : fd;
+    }
+    pthread_rwlock_unlock(&l->lock);
+    return fd;
+}
+
 int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags)
 {
     char name[OBJECT_NAME_MAX];
     int fd;
 
-    if (n->moved) {
-        fd = fcntl(n->fd, F_DUPFD_CLOEXEC, 0);
-    } else {
-        object_name(n, name);
-        fd = openat(l->objects_fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
-    }
+    if (n->moved)
+        return object_moved(l, n);
+    object_name(n, name);
+    fd = openat(l->objects_fd, name, flags | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 
@@ -227,7 +239,9 @@ int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint6
     if (n->dead)
         e = -ENOENT;
     else if (!n->staged) {
+        pthread_rwlock_wrlock(&l->lock); /* lookups by inode compare with it */
         n->origin = *a;
+        pthread_rwlock_unlock(&l->lock);
         if (S_ISDIR(a->mode))
             e = mark_beneath(l, lower_fd);
         else if (!dir_ino || !cow_beneath_has(l, dir_ino))
@@ -258,7 +272,7 @@ static int complete_copy(struct cow_layer *l, struct cow_node *n, int to_fd)
     if (e == 0)
         e = cow_quota_reserve(l, bytes);
     if (e == 0) {
-        e = cow_copy_data(from_fd, to_fd, before.size, &l->telling);
+        e = cow_copy_data(from_fd, to_fd, before.size, &l->no_clone, &l->telling);
         /* Writing has cleared set-id bits and set the time: nothing has been changed yet. */
         if (e == 0)
             e = sys_chmod_fd(to_fd, before.mode & 07777);
@@ -283,7 +297,7 @@ static int complete_locked(struct cow_layer *l, struct cow_node *n, bool truncat
 {
     _cleanup_buf_ struct buf b = {0};
     struct cow_attr before;
-    int fd = cow_object_open(l, n, O_WRONLY), e;
+    int fd = cow_object_open(l, n, O_WRONLY | O_NONBLOCK), e;
 
     if (fd < 0)
         return fd;
@@ -396,7 +410,7 @@ void cow_maybe_dead(struct cow_layer *l, struct cow_node *n)
     struct cow_attr a;
     int hold_fd;
 
-    if (S_ISDIR(n->origin.mode) || !n->staged)
+    if (!n->staged || S_ISDIR(n->origin.mode))
         return;
     object_name(n, name);
     pthread_mutex_lock(&n->latch);

@@ -95,7 +95,7 @@ static int copy_file(int from_dir, const char *name, const struct cow_attr *a, i
     if (from_fd < 0)
         return -errno;
     to_fd = openat(to_dir, to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    e = to_fd < 0 ? -errno : cow_copy_data(from_fd, to_fd, a->size, NULL);
+    e = to_fd < 0 ? -errno : cow_copy_data(from_fd, to_fd, a->size, NULL, NULL);
     if (to_fd >= 0)
         util_close(to_fd);
     util_close(from_fd);
