@@ -24,13 +24,10 @@ static int print_filter(const struct run_args *a)
     _cleanup_(filter_prog_fini) struct filter_prog prog = {0};
     _cleanup_buf_ struct buf out = {0};
     struct error err = {0};
-    size_t n = 0;
+    int n = plan_features(&a->policy, kernel, features, &err);
 
-    for (size_t i = 0; i < all_feature_count && n < PLAN_MAX_FEATURES; i++) {
-        if (!a->policy.no_supervisor && all_features[i]->wanted(&a->policy, kernel))
-            features[n++] = all_features[i];
-    }
-    if (plan_filter(&a->policy, kernel, a->print_arch, features, n, &plan, &err) < 0 ||
+    if (n < 0 ||
+        plan_filter(&a->policy, kernel, a->print_arch, features, (size_t)n, &plan, &err) < 0 ||
         filter_compile(&plan, &prog, &err) < 0)
         return cli_fail(&err);
     filter_print(&plan, &prog, &out);

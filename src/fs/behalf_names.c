@@ -20,6 +20,8 @@
 #include "fs/fs.h"
 #include "fs/staged.h"
 #include "fs/view.h"
+#include "plan/plan.h"
+#include "sys/uapi.h"
 
 static struct verdict names_result(int r)
 {
@@ -286,6 +288,13 @@ struct verdict behalf_rename(struct request *r)
     return verdict_result(e);
 }
 
+/* May what cannot be opened for writing be truncated all the same? Before Landlock 3, or when the policy
+ * waives that protection; never in a layer, where the object at hand may be the real one. */
+static bool truncates_without_grant(const struct request *r)
+{
+    return !(supervisor_plan(r->sup)->handled_fs & LANDLOCK_ACCESS_FS_TRUNCATE) && !staged_layer(r);
+}
+
 struct verdict behalf_truncate(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
@@ -312,7 +321,8 @@ struct verdict behalf_truncate(struct request *r)
             return names_result(ftruncate(fd, length));
         e = fd;
         fd = -1;
-        return verdict_errno(e);
+        if (e != -EACCES || !truncates_without_grant(r))
+            return verdict_errno(e);
     }
     fd_path(t.at.fd, path);
     return names_result(truncate(path, length));
