@@ -164,7 +164,8 @@ def run_full(options):
     def suite_of(name, uid):
         vm = Machine(options.machine, options.kernel, options.append, options.memory, smp=1)
         job = ("#!/bin/sh\n" + inner_env(options.machine) +
-               f"exec python3 -B tests/suite.py --units --slow {SLOW} --build {build} "
+               f"exec python3 -B tests/suite.py {'' if options.extra else '--units '}--slow {SLOW} "
+               f"--build {build} "
                f"--label vm-{name} {' '.join(map(shlex.quote, options.extra))}\n")
         status, lines = vm.run(job, uid, timeout=options.timeout, sink=Prefixed(name, lock), parts=parts)
         counts = [Count.parse(line) for line in lines if line.startswith(f"suite vm-{name}:")]
