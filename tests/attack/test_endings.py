@@ -7,7 +7,7 @@ import pytest
 
 from common import HELPERS, IN_VM, native, sandlock
 
-ROUNDS = '400' if os.environ.get('SANDLOCK_LONG') else '60' if IN_VM else '200'
+ROUNDS = '400' if os.environ.get('SANDLOCK_LONG') else '20' if IN_VM else '200'
 POLICIES = {
     'deny': ['--fs-deny', '/etc/shadow'],
     'chroot': ['--chroot', '/'],
