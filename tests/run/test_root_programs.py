@@ -139,7 +139,7 @@ def clear(top):
     subprocess.run(['chmod', '-R', 'u+rwX', top], check=False, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize('name', PROGRAMS)
+@pytest.mark.parametrize('name', [n for n in PROGRAMS if n != 'pip' or not IN_VM])
 def test_as_in_a_real_chroot(name, tmp_path):
     root, words = debian_root(), command(PROGRAMS[name])
     places = {kind: [tmp_path / kind, tmp_path / f'{kind}-tmp'] for kind in ('real', 'inside')}
