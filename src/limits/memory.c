@@ -298,7 +298,8 @@ static void publish(struct memory *m)
 /*
  * --memory-mode enomem: each member may map as much more as the sandbox has left, so that brk, mmap and
  * mprotect fail in the kernel. What is mapped but not written to yet, and shared memory, can still go
- * beyond: then somebody is killed.
+ * beyond: then somebody is killed. A sixteenth of the limit is kept for what was just mapped and is being
+ * written to while we look; more is not, since stacks and arenas are mapped long before their use.
  */
 static void let_fail(const struct memory *m)
 {
@@ -306,9 +307,11 @@ static void let_fail(const struct memory *m)
 
     for (size_t i = 0; i < m->now.n; i++) {
         const struct member *one = &m->now.v[i];
+        uint64_t untouched = one->data - MIN(one->used - MIN(one->files, one->used), one->data);
+        uint64_t kept = MIN(MIN(untouched, limit / 16), left);
 
         if (one->data && limits_is_member(one->pid, m->l->anchor))
-            (void)sys_rlimit_soft(one->pid, RLIMIT_DATA, one->data + left);
+            (void)sys_rlimit_soft(one->pid, RLIMIT_DATA, one->data + left - kept);
     }
 }
 
