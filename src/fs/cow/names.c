@@ -181,15 +181,29 @@ int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *na
 /* A name of lower in a sticky directory of somebody else. (In the upper one the kernel looks.) */
 int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en)
 {
-    uid_t me = geteuid();
-    struct cow_attr a;
     int e = cow_may_write_dir(l, dir);
 
-    if (e < 0 || en->in_upper)
-        return e;
-    e = cow_attr_fd(dir->lower_fd, &a);
-    if (e == 0 && a.mode & S_ISVTX && me != 0 && a.uid != me && en->id.uid != me)
-        e = -EPERM;
+    return e < 0 ? e : cow_may_remove_name(l, dir, en);
+}
+
+int cow_may_remove_name(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en)
+{
+    struct cow_attr a = {0};
+    uid_t me;
+    int e = 0;
+
+    if (en->in_upper)
+        return 0;
+    /* Of a staged directory the layer has its own attributes, taken when it was staged. */
+    if (dir->node && dir->node->staged && !dir->node->attrs)
+        a = dir->node->origin;
+    else
+        e = cow_attr_fd(dir->lower_fd, &a);
+    if (e == 0 && a.mode & S_ISVTX) {
+        me = geteuid();
+        if (me != 0 && a.uid != me && en->id.uid != me)
+            e = -EPERM;
+    }
     if (e == 0 && en->where == COW_LOWER && en->id.dev != l->lower.dev)
         e = -EBUSY;
     return e == 0 && en->id.mnt != l->lower.mnt && en->where == COW_LOWER ? -EBUSY : e;

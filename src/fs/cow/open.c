@@ -203,14 +203,36 @@ int cow_open_own(struct cow_layer *l, int fd, int flags)
     return open_done(l, fd_reopen(fd, flags & ~OPEN_MAKES, 0), flags);
 }
 
-int cow_open_fd(struct cow_layer *l, int fd, int flags)
+int cow_open_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd, int flags)
 {
-    struct cow_node *n = cow_node_of_fd(l, fd);
     struct cow_attr a;
     int e = cow_attr_fd(fd, &a);
 
     if (e < 0)
         return e;
+    flags &= ~OPEN_MAKES;
+    /* A node, or not lower's file: it is known, or was staged meanwhile. */
+    if (!open_writes(flags) || dir->foreign || !cow_is_layered(l, &a) ||
+        cow_node_by_upper(l, a.dev, a.ino) || cow_node_by_lower(l, &a))
+        return cow_open_fd(l, fd, flags);
+    e = sys_access_fd(fd, open_access(flags), AT_EACCESS);
+    if (e == 0 && cow_quota_room(l) == 0)
+        e = -ENOSPC;
+    if (e < 0)
+        return e;
+    e = cow_stage_whole(l, dir, name, &a, flags);
+    return e == -EAGAIN ? cow_open_fd(l, fd, flags) : open_done(l, e, flags);
+}
+
+int cow_open_fd(struct cow_layer *l, int fd, int flags)
+{
+    struct cow_attr a;
+    struct cow_node *n;
+    int e = cow_attr_fd(fd, &a);
+
+    if (e < 0)
+        return e;
+    n = cow_node_of(l, &a);
     flags &= ~OPEN_MAKES;
     if (S_ISREG(a.mode) && n)
         return open_node(l, n, n->upper_ino == a.ino && cow_fd_is_ours(l, fd) ? fd : -1, flags);
