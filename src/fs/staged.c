@@ -168,11 +168,10 @@ int staged_reopen(const struct request *r, const struct resolved *o, uint64_t fl
         return cow_open_own(l, o->fd,
                             (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
     if (!temporary && o->staged && !o->in_upper && o->name[0]) {
+        int how = (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY;
+
         e = cow_pos_copy(&o->dir, &p);
-        return e < 0
-                   ? e
-                   : cow_open_found(l, &p, o->name, o->fd,
-                                    (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
+        return e < 0 ? e : cow_open_found(l, &p, o->name, o->fd, id, how);
     }
     if (!temporary)
         return cow_open_fd(l, o->fd, (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);

@@ -96,6 +96,7 @@ struct cow_layer {
         index_fd, lock_fd;
     off_t index_room;                       /* allocated up to there */
     off_t index_end;                        /* where records end; 0: not looked yet */
+    struct buf record;                      /* under log */
     struct cow_attr lower, storage, holder; /* holder: the directory of all layers */
     char id[17];
     char *storage_path, *lower_path, *command, *reason;
@@ -188,6 +189,10 @@ int cow_write_all(int fd, const void *data, size_t n);
 int cow_read_records(int fd, int (*each)(enum cow_record type, struct cow_get *g, void *arg),
                      void *arg);
 int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload);
+/* The same without a buffer of one's own: the payload is put into what begin returns, and nothing is done in
+ * between but that. With the lock of the index. */
+struct buf *cow_log_begin(struct cow_layer *l);
+int cow_log_end(struct cow_layer *l, enum cow_record type);
 /* Room for what must be written after something that cannot be undone. */
 int cow_log_reserve(struct cow_layer *l);
 int cow_log_header(struct cow_layer *l);
@@ -225,10 +230,10 @@ int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
 /* The same with what the name led to, and its attributes, at hand. */
 int cow_stage_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
                     const struct cow_attr *a, struct cow_node **ret);
-/* The first write to a small file of lower in one step: a descriptor of its complete object. `a`: what was
- * found there. -EAGAIN: nothing happened, to be done step by step. */
+/* The first write to a small file of lower in one step: a descriptor of its complete object. `id`: what was
+ * found there, and is held open. -EAGAIN: nothing happened, to be done step by step. */
 int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                    const struct cow_attr *a, int flags);
+                    const struct sys_ident *id, int flags);
 /* The same by an open object of lower: -EXDEV when it is none. */
 int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
 bool cow_fd_is_ours(struct cow_layer *l, int fd);

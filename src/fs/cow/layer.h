@@ -206,7 +206,8 @@ int cow_open_new(struct cow_layer *l, struct cow_pos *dir, const char *name, int
 /* The same by an open object: /proc/self/fd/N, AT_EMPTY_PATH. */
 int cow_open_fd(struct cow_layer *l, int fd, int flags);
 /* The same of what cow_path() found at that name: quicker for the first write to a file of lower. */
-int cow_open_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd, int flags);
+int cow_open_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
+                   const struct sys_ident *id, int flags);
 /* Of a new file of the layer. */
 int cow_open_own(struct cow_layer *l, int fd, int flags);
 

@@ -388,14 +388,11 @@ int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
     (O_ACCMODE | O_TRUNC | O_CREAT | O_EXCL | O_NOCTTY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | \
      O_APPEND | 0100000 | 0400000 /* O_LARGEFILE of either machine */)
 
-static bool whole_can(struct cow_layer *l, const struct cow_pos *dir, const struct cow_attr *a,
-                      int flags)
+static bool whole_can(struct cow_layer *l, const struct cow_attr *a, int flags)
 {
     /* A hole would be filled. Set-id bits go when somebody writes: by the kernel, step by step. */
     return S_ISREG(a->mode) && !(a->mode & 06000) && a->nlink > 0 && cow_is_layered(l, a) &&
-           !(flags & ~WHOLE_FLAGS) &&
-           (flags & O_TRUNC || (a->size <= WHOLE_MAX && a->blocks * 512 >= a->size)) && dir->ino &&
-           cow_beneath_has(l, dir->ino);
+           (flags & O_TRUNC || (a->size <= WHOLE_MAX && a->blocks * 512 >= a->size));
 }
 
 /* Descriptor of the object, complete and with the attributes of n->origin. */
@@ -448,17 +445,17 @@ static int whole_locked(struct cow_layer *l, struct cow_node *n, int from_fd,
 }
 
 int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                    const struct cow_attr *a, int flags)
+                    const struct sys_ident *id, int flags)
 {
     char path[PATH_MAX];
     struct cow_attr now;
     struct cow_node *n;
     int from_fd, e;
 
-    if (!whole_can(l, dir, a, flags) || stage_path(l, dir, name, path) < 0)
+    if (flags & ~WHOLE_FLAGS || !S_ISREG(id->mode) || stage_path(l, dir, name, path) < 0)
         return -EAGAIN;
-    /* By the path that is recorded, as the commit will look for it. What cannot be read, or is somebody's
-     * lease, has its say step by step. */
+    /* By the path that is recorded, as the commit will look for it. What cannot be read, or is under
+     * somebody's lease, is done step by step. */
     from_fd =
         sys_openat2(l->lower_fd, path,
                     (flags & O_TRUNC ? O_PATH : O_RDONLY | O_NONBLOCK) | O_NOFOLLOW | O_CLOEXEC, 0,
@@ -466,13 +463,16 @@ int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
     if (from_fd < 0)
         return -EAGAIN;
     e = cow_attr_fd(from_fd, &now);
+    /* Held open, so the number is still that object's. */
+    if (e == 0 && (now.ino != id->ino || now.dev != id->dev || !whole_can(l, &now, flags)))
+        e = -EAGAIN;
     if (e == 0)
-        e = cow_attr_same(a, &now) && whole_can(l, dir, &now, flags)
-                ? cow_node_get(l, &now, path, &n)
-                : -EAGAIN;
+        e = cow_node_get(l, &now, path, &n);
     if (e == 0) {
         pthread_mutex_lock(&n->latch);
-        e = whole_locked(l, n, from_fd, &now, flags);
+        e = cow_beneath_has(l, dir->ino) ? 0 : mark_beneath_path(l, path);
+        if (e == 0)
+            e = whole_locked(l, n, from_fd, &now, flags);
         pthread_mutex_unlock(&n->latch);
     }
     util_close(from_fd);
@@ -515,15 +515,16 @@ int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name)
 int cow_whiteout_of(struct cow_layer *l, struct cow_pos *dir, const char *name,
                     const struct cow_attr *a)
 {
-    _cleanup_buf_ struct buf b = {0};
+    struct buf *b;
     int e = cow_name_add(l, dir->node, name, NAME_WHITEOUT, a);
 
     if (e < 0)
         return e;
-    cow_put_u32(&b, dir->node->id);
-    cow_put_attr(&b, a);
-    cow_put_str(&b, name);
-    e = cow_log(l, REC_WHITEOUT, &b);
+    b = cow_log_begin(l);
+    cow_put_u32(b, dir->node->id);
+    cow_put_attr(b, a);
+    cow_put_str(b, name);
+    e = cow_log_end(l, REC_WHITEOUT);
     if (e < 0)
         cow_name_del(l, dir->node, name, NAME_WHITEOUT);
     return e;
