@@ -212,6 +212,8 @@ int cow_open_found(struct cow_layer *l, struct cow_pos *dir, const char *name, i
 int cow_open_own(struct cow_layer *l, int fd, int flags);
 
 int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
+/* Of a name that was looked up and is free, as cow_open_new(). */
+int cow_mkdir_new(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, const char *name);
 int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
