@@ -3,7 +3,8 @@
  * Many names in one directory, one thing done to each, timed from inside: what a layer costs. Started
  * bare and under `sandlock run --workdir`. Trusted input; on stdout nanoseconds for each name.
  *
- *   files WHAT DIR N [WRITERS]    relative names in DIR, which the runner prepares: `fNNN`
+ *   files WHAT DIR N [WRITERS]    relative names in DIR: `fNNN`, which `fill` makes; `names` makes them as
+ *                                 links to a few files, `back` undoes `rename`
  */
 #include <dirent.h>
 #include <errno.h>
@@ -27,6 +28,44 @@ static void check(int ok, const char *what)
         exit(1);
     }
 }
+
+/* ---- what the runner prepares ---- */
+
+static void each_fill(unsigned i)
+{
+    char name[32];
+    int fd;
+
+    snprintf(name, sizeof(name), "f%u", i);
+    fd = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    check(fd >= 0 && write(fd, "x", 1) == 1 && close(fd) == 0, name);
+}
+
+#define LINKS 30000 /* a file: ext4 allows 65,000 */
+
+static void each_name(unsigned i)
+{
+    char name[32], first[32];
+
+    if (i % LINKS == 0) {
+        each_fill(i);
+        return;
+    }
+    snprintf(name, sizeof(name), "f%u", i);
+    snprintf(first, sizeof(first), "f%u", i - i % LINKS);
+    check(link(first, name) == 0, name);
+}
+
+static void each_back(unsigned i)
+{
+    char name[32], from[32];
+
+    snprintf(name, sizeof(name), "f%u", i);
+    snprintf(from, sizeof(from), "r%u", i);
+    check(rename(from, name) == 0, name);
+}
+
+/* ---- what is measured ---- */
 
 static void each_create(unsigned i)
 {
@@ -115,13 +154,11 @@ static const struct thing {
     void (*before)(unsigned i);
     int once;
 } things[] = {
-    {"create", each_create, NULL, 0},
-    {"rename", each_rename, NULL, 0},
-    {"rename-new", each_rename_new, each_create, 0},
-    {"mkdir", each_mkdir, NULL, 0},
-    {"unlink", each_unlink, NULL, 0},
-    {"change", each_change, NULL, 0},
-    {"list", each_list, each_create, 1},
+    {"fill", each_fill, NULL, 0},     {"names", each_name, NULL, 0},
+    {"back", each_back, NULL, 0},     {"create", each_create, NULL, 0},
+    {"rename", each_rename, NULL, 0}, {"rename-new", each_rename_new, each_create, 0},
+    {"mkdir", each_mkdir, NULL, 0},   {"unlink", each_unlink, NULL, 0},
+    {"change", each_change, NULL, 0}, {"list", each_list, each_create, 1},
     {"stream", each_stream, NULL, 1},
 };
 

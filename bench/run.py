@@ -29,7 +29,7 @@ class Bench:
         self.build = pathlib.Path(options.build).resolve()
         self.rounds = options.rounds
         self.against = shlex.split(options.against) if options.against else None
-        self.work = pathlib.Path(tempfile.mkdtemp(prefix='sandlock-bench-', dir='/var/tmp'))
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix='sandlock-bench-', dir=options.dir))
         self.work.chmod(0o755)
         (self.work / 'file').write_text('x' * 256)
         (self.work / 'link').symlink_to('file')
@@ -345,22 +345,23 @@ def section_workloads(bench):
 
 # ---- staged changes ----
 
-# What `files` does, with how many names, how many writers, and whether the names exist before.
-STAGED = [('create', 10000, 1, False, 'create, write, close'), ('rename', 10000, 1, True, "rename lower's file"),
-          ('rename-new', 10000, 1, False, 'rename a new file'), ('mkdir', 10000, 1, False, 'mkdir'),
-          ('unlink', 10000, 1, True, "unlink lower's file"),
-          ('change', 3000, 1, True, "first write to a small file"),
-          ('list', 100000, 1, True, 'list, each entry'),
-          ('stream', 131072, 1, False, 'write and read through one descriptor')]
+# What `files` does, with how many names; what makes the names that exist before, and what makes them again
+# after a bare run. A staged one, which is aborted, leaves the directory as it was: there they take turns
+# staged first.
+STAGED = [('create', 10000, None, 'empty', 'create, write, close'),
+          ('rename', 3000, 'fill', 'back', "rename lower's file"),
+          ('rename-new', 3000, None, 'empty', 'rename a new file'), ('mkdir', 3000, None, 'empty', 'mkdir'),
+          ('unlink', 3000, 'fill', 'fill', "unlink lower's file"),
+          ('change', 3000, 'fill', None, "first write to a small file"),
+          ('list', 100000, 'names', None, 'list, each entry'),
+          ('stream', 131072, None, 'empty', 'write and read through one descriptor')]
+COMMITTED = 3000
 
 
-def fresh(top, files):
-    remove = workloads.remove
+def fresh(top):
     for d in ('work', 'store'):
-        remove(top / d)
+        workloads.remove(top / d)
         (top / d).mkdir(mode=0o700, parents=True)
-    for i in range(files):
-        (top / 'work' / f'f{i}').write_text('x')
 
 
 def staging(bench, top, *words):
@@ -373,28 +374,36 @@ def files_ns(bench, prefix, what, top, n, writers):
     return float(subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
+def prepare_again(bench, top, how, n):
+    if how == 'empty':
+        fresh(top)
+    elif how:
+        files_ns(bench, [], how, top, n, 1)
+
+
 def staged_calls(bench, top):
-    rows = []
-    for what, n, writers, exist, label in STAGED:
+    rows, one, two = [], [], []
+    for what, n, made_by, again, label in STAGED:
         found = [[], []]
-        for _ in range(bench.rounds):
-            for prefix, result in zip(([], staging(bench, top)), found):
-                fresh(top, n if exist else 0)
-                result.append(files_ns(bench, prefix, what, top, n, writers))
+        fresh(top)
+        prepare_again(bench, top, made_by, n)
+        for i in range(bench.rounds):
+            if i:
+                prepare_again(bench, top, again, n)
+            found[1].append(files_ns(bench, staging(bench, top), what, top, n, 1))
+            if what == 'create':
+                two.append(files_ns(bench, staging(bench, top), what, top, n, 2))
+                one = found[1]
+            found[0].append(files_ns(bench, [], what, top, n, 1))
         rows.append([label, f'{min(found[0]) / 1000:.1f}', f'{min(found[1]) / 1000:.1f}',
                      times(median_ratio(*found)), times(min(found[1]) / min(found[0]))])
-    table([f'{STAGED[0][1]:,} names', 'bare µs', 'staged µs', 'of bare, paired median', 'minima'], rows)
-    one, two = [], []
-    for _ in range(bench.rounds):
-        for writers, result in ((1, one), (2, two)):
-            fresh(top, 0)
-            result.append(files_ns(bench, staging(bench, top), 'create', top, 10000, writers))
+    table(['each name', 'bare µs', 'staged µs', 'of bare, paired median', 'minima'], rows)
     print(f'\ntwo writers make {min(one) / min(two):.2f} times as many files a second as one')
 
 
 def staged_looks(bench, top):
     """Of lower's own objects, which nothing staged touches, once something is staged elsewhere."""
-    fresh(top, 0)
+    fresh(top)
     for name in ('file', 'link'):
         shutil.copy(bench.work / name, top / 'work' / name, follow_symlinks=False)
     shell = ['sh', '-c', f'echo > {top}/work/new; exec "$@"', 'sh']
@@ -420,7 +429,7 @@ def staged_programs(bench, top):
         results = [[], []]
         for _ in range(bench.rounds):
             for prefix, result in zip(([], staging(bench, top)), results):
-                fresh(top, 0)
+                fresh(top)
                 w.reset()
                 result.append(wall([*prefix, *w.argv], {**os.environ, **w.env}, w.cwd)[0])
         rows.append([w.name, f'{min(results[0]) * 1000:.0f}', f'{min(results[1]) * 1000:.0f}',
@@ -430,29 +439,32 @@ def staged_programs(bench, top):
 
 def staged_large(bench, top):
     """The first write to a large file against a copy of it, and a commit against cp -a."""
-    rows, results = [], [[], [], [], []]
-    for _ in range(max(2, bench.rounds // 3)):
-        fresh(top, 0)
-        with open(top / 'work' / 'large', 'wb') as f:
-            for _ in range(1024):
-                f.write(b'x' * (1 << 20))
+    rows, results, rounds = [], [[], [], [], []], max(2, bench.rounds // 3)
+    fresh(top)
+    with open(top / 'work' / 'large', 'wb') as f:
+        for _ in range(1024):
+            f.write(b'x' * (1 << 20))
+    for _ in range(rounds):
         write = ['sh', '-c', f'echo >> {top}/work/large']
         copy = ['cp', '--reflink=auto', str(top / 'work' / 'large'), str(top / 'copy')]
         results[0].append(wall(copy, None, '/')[0])
         (top / 'copy').unlink()
         results[1].append(wall([*staging(bench, top), *write], None, '/')[0])
-        fresh(top, 10000)
+    fresh(top)
+    files_ns(bench, [], 'fill', top, COMMITTED, 1)
+    for _ in range(rounds):
         results[2].append(wall(['cp', '-a', str(top / 'work'), str(top / 'copy')], None, '/')[0])
         workloads.remove(top / 'copy')
-        fresh(top, 0)
+    for _ in range(rounds):
+        fresh(top)
         made = [[], []]
         for how, result in zip(('abort', 'commit'), made):
             argv = [*staging(bench, top, '--on-exit', how), bench.program('files'), 'create',
-                    str(top / 'work'), '10000']
+                    str(top / 'work'), str(COMMITTED)]
             result.append(wall(argv, None, '/')[0])
         results[3].append(max(made[1][0] - made[0][0], 0))
     for label, a, b in (('first write to 1 GiB, against cp --reflink=auto', 0, 1),
-                        ('commit of 10,000 files (over abort), against cp -a', 2, 3)):
+                        (f'commit of {COMMITTED:,} files (over abort), against cp -a', 2, 3)):
         rows.append([label, f'{min(results[a]) * 1000:.0f}', f'{min(results[b]) * 1000:.0f}',
                      times(min(results[b]) / min(results[a]))])
     table(['what', 'the other ms', 'staged ms', 'minima'], rows)
@@ -607,6 +619,7 @@ SECTIONS = {
 def main():
     parser = argparse.ArgumentParser(prog='./dev bench', description=__doc__.splitlines()[0])
     parser.add_argument('--build', default=ROOT / 'build', help='build directory')
+    parser.add_argument('--dir', default='/var/tmp', help='where everything is made (/var/tmp)')
     parser.add_argument('--rounds', type=int, default=7, help='each measurement so many times')
     parser.add_argument('--only', action='append', choices=SECTIONS, help='this section (repeat)')
     parser.add_argument('--against', metavar='PREFIX',

@@ -136,8 +136,9 @@ static int target_finish(const struct request *r, int e, unsigned walk, struct t
 int target_resolve(const struct request *r, int dirfd, child_addr path, unsigned walk,
                    struct target *ret)
 {
-    return target_finish(r, resolve_child_path(r, dirfd, path, walk, ret->path, &ret->at), walk,
-                         ret);
+    int e = resolve_child_path(r, dirfd, path, walk | WALK_ALIVE, ret->path, &ret->at);
+
+    return target_finish(r, e, walk, ret);
 }
 
 int target_judge(const struct request *r, int dirfd, child_addr path, unsigned walk,
@@ -151,7 +152,7 @@ int target_judge(const struct request *r, int dirfd, child_addr path, unsigned w
 int target_again(const struct request *r, int dirfd, unsigned walk, struct target *t)
 {
     resolved_fini(&t->at);
-    return target_finish(r, resolve_path(r, dirfd, t->path, walk, &t->at), walk, t);
+    return target_finish(r, resolve_path(r, dirfd, t->path, walk | WALK_ALIVE, &t->at), walk, t);
 }
 
 int target_entry(const struct target *t, char name[ENTRY_NAME_MAX])

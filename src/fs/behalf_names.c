@@ -29,12 +29,13 @@ static struct verdict names_result(int r)
 }
 
 /* Resolves a name about to be created; an object that is already there is judged, so that a denied
- * one says EACCES and any other lets the kernel say EEXIST. */
-static int names_new(struct request *r, unsigned dirfd_arg, bool dir, struct target *t,
-                     char name[ENTRY_NAME_MAX])
+ * one says EACCES and any other lets the kernel say EEXIST. walk: WALK_ANSWER where behalf_umask() follows,
+ * which looks whether the caller still waits. */
+static int names_new(struct request *r, unsigned dirfd_arg, bool dir, unsigned walk,
+                     struct target *t, char name[ENTRY_NAME_MAX])
 {
     int e = target_resolve(r, call_int(&r->call, dirfd_arg), call_addr(&r->call, dirfd_arg + 1),
-                           WALK_PARENT, t);
+                           WALK_PARENT | walk, t);
 
     if (e == 0 && t->at.fd >= 0)
         e = behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
@@ -47,12 +48,12 @@ static int names_new(struct request *r, unsigned dirfd_arg, bool dir, struct tar
     return e < 0 ? e : target_entry(t, name);
 }
 
-/* One side of a rename. */
+/* One side of a rename. Whether the caller still waits is looked at after both are resolved. */
 static int names_moved(struct request *r, unsigned dirfd_arg, struct target *t,
                        char name[ENTRY_NAME_MAX])
 {
     int e = target_resolve(r, call_int(&r->call, dirfd_arg), call_addr(&r->call, dirfd_arg + 1),
-                           WALK_PARENT, t);
+                           WALK_PARENT | (dirfd_arg ? 0 : WALK_ANSWER), t);
 
     if (e == 0)
         e = behalf_judge_move(r, &t->at, t->path);
@@ -106,7 +107,7 @@ struct verdict behalf_mkdir(struct request *r)
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     char name[ENTRY_NAME_MAX];
     _cleanup_cow_pos_ struct cow_pos pos = COW_POS_INIT;
-    int e, dir_fd = names_new(r, 0, true, &t, name);
+    int e, dir_fd = names_new(r, 0, true, WALK_ANSWER, &t, name);
 
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
@@ -116,7 +117,8 @@ struct verdict behalf_mkdir(struct request *r)
     if (e < 0)
         return verdict_errno(e);
     if (e > 0)
-        return verdict_result(cow_mkdir(staged_layer(r), &pos, t.at.name, call_u32(&r->call, 2)));
+        return verdict_result((t.at.fd < 0 ? cow_mkdir_new : cow_mkdir)(
+            staged_layer(r), &pos, t.at.name, call_u32(&r->call, 2)));
     return names_result(mkdirat(dir_fd, name, call_u32(&r->call, 2)));
 }
 
@@ -133,7 +135,7 @@ struct verdict behalf_mknod(struct request *r)
     if (type && type != S_IFREG && type != S_IFCHR && type != S_IFBLK && type != S_IFIFO &&
         type != S_IFSOCK)
         return verdict_errno(EINVAL);
-    dir_fd = names_new(r, 0, false, &t, name);
+    dir_fd = names_new(r, 0, false, WALK_ANSWER, &t, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     e = behalf_umask(r);
@@ -157,7 +159,7 @@ struct verdict behalf_symlink(struct request *r)
 
     if (n <= 0)
         return verdict_errno(n < 0 ? (int)n : -ENOENT);
-    dir_fd = names_new(r, 1, false, &t, name);
+    dir_fd = names_new(r, 1, false, 0, &t, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     e = staged_name(r, &t.at, &pos);
@@ -184,7 +186,7 @@ struct verdict behalf_link(struct request *r)
                      JUDGE_OPEN, &from);
     if (e < 0)
         return verdict_errno(e);
-    dir_fd = names_new(r, 2, false, &to, name);
+    dir_fd = names_new(r, 2, false, 0, &to, name);
     if (dir_fd < 0)
         return verdict_errno(dir_fd);
     e = to.at.fd >= 0 ? -EEXIST : view_same_mount(r, &from.at, &to.at, true);

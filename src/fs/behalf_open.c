@@ -243,7 +243,8 @@ static int open_new(const struct request *r, const struct open_call *c, const st
 static struct verdict open_create(const struct request *r, const struct open_call *c)
 {
     _cleanup_target_ struct target t;
-    unsigned walk = WALK_PARENT | c->limits;
+    /* Whether the caller still waits is looked at before anything is done: here, or by behalf_umask(). */
+    unsigned walk = WALK_PARENT | WALK_ANSWER | c->limits;
     int e;
 
     e = target_resolve(r, c->dirfd, call_addr(&r->call, 1), walk, &t);
@@ -257,7 +258,7 @@ static struct verdict open_create(const struct request *r, const struct open_cal
         if (t.at.trailing_slash && !t.at.dots[0])
             return verdict_errno(EISDIR);
         if (t.at.fd >= 0)
-            return open_existing(r, c, &t);
+            return request_alive(r) ? open_existing(r, c, &t) : verdict_errno(ESRCH);
         e = open_new(r, c, &t);
         if (e == -EACCES)
             request_explain(r, t.path, EACCES, "no write grant, or directory permissions",

@@ -366,6 +366,11 @@ int resolve_path(const struct request *r, int dirfd, const char *path, unsigned 
         return flags & WALK_EMPTY_OK ? resolve_self(r, dirfd, flags, ret) : -ENOENT;
     if (*path == '/' && (flags & WALK_BENEATH))
         return -EXDEV;
+    if (*path != '/' && staged_layer(r) && !(flags & WALK_LIMITS)) {
+        e = staged_resolve_known(r, dirfd, path, flags, ret);
+        if (e != 0)
+            return e > 0 ? 0 : e;
+    }
     if (*path != '/' || (flags & WALK_IN_ROOT)) {
         base_fd = request_fd_path(r, dirfd);
         if (base_fd < 0) {

@@ -25,6 +25,7 @@ enum walk_flags {
      * alive: the kernel drops the answer to one that is not, whoever's path was read. */
     WALK_ANSWER = 1u << 9,
     WALK_ATTRIBUTES = 1u << 10, /* fill `attributes`, where that costs nothing */
+    WALK_ALIVE = 1u << 11,      /* the caller looks at request_alive() itself before it acts */
 };
 #define WALK_SCOPED (WALK_BENEATH | WALK_IN_ROOT)
 #define WALK_LIMITS (WALK_NO_LINKS | WALK_NO_MAGIC | WALK_NO_XDEV | WALK_SCOPED)

@@ -7,6 +7,7 @@
 #include "fs/staged.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/sysmacros.h>
 
@@ -44,38 +45,65 @@ static int staged_begin(const struct request *r, int base_fd, const char *path, 
     return e < 0 ? e : 1;
 }
 
-int staged_resolve(const struct request *r, int base_fd, const char *path, unsigned flags,
-                   struct resolved *ret)
+/* From where *w stands, which is given back unless the answer is 1. */
+static int staged_walk(struct cow_layer *l, struct cow_path *w, const char *rest, unsigned flags,
+                       struct resolved *ret)
 {
-    struct cow_layer *l = staged_layer(r);
-    struct cow_path w = {.dir = COW_POS_INIT};
-    const char *rest;
-    int e;
+    int e = cow_path(l, rest,
+                     (flags & WALK_FOLLOW ? COW_PATH_FOLLOW : 0) |
+                         (flags & WALK_PARENT ? COW_PATH_PARENT : 0) |
+                         (flags & WALK_DIRECTORY ? COW_PATH_DIRECTORY : 0),
+                     w);
 
-    /* The walk knows mounts, and says where it ended, which is part of the answer where places are denied. */
-    if (supervisor_plan(r->sup)->root->n > 0 || supervisor_policy(r->sup)->fs_deny.n > 0)
-        return 0;
-    e = staged_begin(r, base_fd, path, &w.dir, &rest);
-    if (e <= 0)
-        return 0;
-    e = cow_path(l, rest,
-                 (flags & WALK_FOLLOW ? COW_PATH_FOLLOW : 0) |
-                     (flags & WALK_PARENT ? COW_PATH_PARENT : 0) |
-                     (flags & WALK_DIRECTORY ? COW_PATH_DIRECTORY : 0),
-                 &w);
     if (e <= 0) {
-        cow_pos_fini(&w.dir);
+        cow_pos_fini(&w->dir);
         return e;
     }
     ret->staged = true;
-    ret->in_upper = w.in_upper;
-    ret->dir = w.dir;
-    if (w.name[0])
-        ret->parent_fd = w.dir.upper_fd >= 0 ? w.dir.upper_fd : w.dir.lower_fd;
-    memcpy(ret->name, w.name, sizeof(w.name));
-    ret->fd = w.fd;
-    ret->id = w.id;
+    ret->in_upper = w->in_upper;
+    ret->dir = w->dir;
+    if (w->name[0])
+        ret->parent_fd = w->dir.upper_fd >= 0 ? w->dir.upper_fd : w->dir.lower_fd;
+    memcpy(ret->name, w->name, sizeof(w->name));
+    ret->fd = w->fd;
+    ret->id = w->id;
     return 1;
+}
+
+/* The walk by hand knows mounts, and says where it ended, which is part of the answer where places are denied. */
+static bool staged_needs_hands(const struct request *r)
+{
+    return supervisor_plan(r->sup)->root->n > 0 || supervisor_policy(r->sup)->fs_deny.n > 0;
+}
+
+int staged_resolve(const struct request *r, int base_fd, const char *path, unsigned flags,
+                   struct resolved *ret)
+{
+    struct cow_path w = {.dir = COW_POS_INIT};
+    const char *rest;
+
+    if (staged_needs_hands(r) || staged_begin(r, base_fd, path, &w.dir, &rest) <= 0)
+        return 0;
+    return staged_walk(staged_layer(r), &w, rest, flags, ret);
+}
+
+int staged_resolve_known(const struct request *r, int dirfd, const char *path, unsigned flags,
+                         struct resolved *ret)
+{
+    struct cow_path w = {.dir = COW_POS_INIT};
+    char begin[CHILD_FD_PATH_MAX];
+
+    if ((dirfd < 0 && dirfd != AT_FDCWD) || staged_needs_hands(r))
+        return 0;
+    request_fd_name(r, dirfd, begin);
+    if (cow_pos_known(staged_layer(r), begin, &w.dir) <= 0)
+        return 0;
+    /* Whose directory was it? The pid may have been given to another task. */
+    if (!(flags & WALK_ALIVE) && !request_alive(r)) {
+        cow_pos_fini(&w.dir);
+        return -ESRCH;
+    }
+    return staged_walk(staged_layer(r), &w, path, flags, ret);
 }
 
 bool staged_holds(const struct request *r, int fd)
@@ -139,6 +167,12 @@ int staged_reopen(const struct request *r, const struct resolved *o, uint64_t fl
     if (!temporary && o->staged && o->in_upper && cow_is_plain(l, id))
         return cow_open_own(l, o->fd,
                             (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
+    if (!temporary && o->staged && !o->in_upper && o->name[0]) {
+        int how = (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY;
+
+        e = cow_pos_copy(&o->dir, &p);
+        return e < 0 ? e : cow_open_found(l, &p, o->name, o->fd, id, how);
+    }
     if (!temporary)
         return cow_open_fd(l, o->fd, (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
     if (!S_ISDIR(id->mode))

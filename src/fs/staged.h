@@ -17,6 +17,10 @@ struct cow_layer *staged_layer(const struct request *r);
  * base_fd: where a relative path begins. */
 int staged_resolve(const struct request *r, int base_fd, const char *path, unsigned flags,
                    struct resolved *ret);
+/* The same for a relative path that begins in a directory which was met already: one look at it instead of
+ * opening it. 0: not so. With WALK_ALIVE request_alive() is left to the caller. */
+int staged_resolve_known(const struct request *r, int dirfd, const char *path, unsigned flags,
+                         struct resolved *ret);
 /* Is the object of the merged view? */
 bool staged_holds(const struct request *r, int fd);
 /* Is it one that only the layer has: made, or changed, by the command? */

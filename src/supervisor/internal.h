@@ -75,6 +75,9 @@ void supervisor_want_kill(struct supervisor *s);
 /* Answers the notification; counts. */
 void supervisor_answer(const struct request *r, struct verdict v);
 
+/* memory.c: this thread begins, or ends, to serve; until then it may hold files of /proc open. */
+void memory_serves(bool begins);
+
 /* explain.c: for calls that the filter denies by itself and only notifies under --explain. */
 struct verdict explain_filter_denied(struct request *r);
 int explain_start(struct supervisor *s, struct error *err);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "supervisor/internal.h"
 #include "sys/fs.h"
@@ -96,14 +97,67 @@ int request_write(const struct request *r, child_addr addr, const void *src, siz
     return (size_t)n == len ? 0 : -EFAULT;
 }
 
+/*
+ * /proc/TID/status of the last callers, held open: to open and close it costs nearly as much as to read it.
+ * Only by threads that serve, which give it back.
+ *
+ * It is never somebody else's: the file belongs to one life of the number (the kernel's struct pid), reads
+ * fail with ESRCH once that is over, and no two lives of a number overlap. So what was read while the caller,
+ * which has this number, was waiting (request_alive() afterwards) is the caller's. The text is made anew by
+ * each read that begins at 0.
+ */
+#define STATUS_HELD 4
+static __thread struct {
+    pid_t tid; /* 0: free */
+    int fd;
+} status_held[STATUS_HELD];
+static __thread bool status_holds;
+
+void memory_serves(bool begins)
+{
+    for (size_t i = 0; i < STATUS_HELD; i++) {
+        if (status_held[i].tid)
+            util_close(status_held[i].fd);
+        status_held[i].tid = 0;
+    }
+    status_holds = begins;
+}
+
+static ssize_t status_read(pid_t tid, char *text, size_t size)
+{
+    size_t i = (size_t)tid % STATUS_HELD;
+    char path[48];
+    ssize_t n = 0;
+
+    snprintf(path, sizeof(path), "/proc/%d/status", (int)tid);
+    if (!status_holds)
+        return sys_read_record(path, text, size);
+    for (int tries = 0; tries < 2 && n <= 0; tries++) {
+        if (status_held[i].tid != tid || tries) {
+            int fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+
+            if (fd < 0)
+                return fd;
+            if (status_held[i].tid)
+                util_close(status_held[i].fd);
+            status_held[i].tid = tid;
+            status_held[i].fd = fd;
+        }
+        n = pread(status_held[i].fd, text, size - 1, 0);
+        n = n < 0 ? -errno : n;
+    }
+    if (n < 0)
+        return n;
+    text[n] = '\0';
+    return n;
+}
+
 int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask)
 {
-    char path[48], text[2048];
+    char text[2048];
     long tgid, mask;
-    ssize_t n;
+    ssize_t n = status_read(r->tid, text, sizeof(text));
 
-    snprintf(path, sizeof(path), "/proc/%d/status", (int)r->tid);
-    n = sys_read_record(path, text, sizeof(text));
     if (n < 0)
         return (int)n;
     if (!request_alive(r))

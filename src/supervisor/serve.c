@@ -234,10 +234,12 @@ static void serve_as_relief(struct supervisor *s)
 
 void supervisor_serve(struct supervisor *s)
 {
+    memory_serves(true);
     if (!s->blocking_recv)
         serve_equally(s);
     else if (!atomic_exchange(&s->led, true))
         serve_as_leader(s);
     else
         serve_as_relief(s);
+    memory_serves(false);
 }

@@ -367,11 +367,146 @@ static void test_threads(void **state)
     one_fini(&o);
 }
 
+/* ---- the first write ---- */
+
+struct first {
+    const char *name;
+    size_t size; /* of the file; every byte 'a' */
+    off_t hole;  /* and so much of nothing behind it */
+    mode_t mode;
+};
+
+static void first_make(int dir_fd, const struct first *f)
+{
+    const struct timespec old[2] = {{.tv_sec = 1000000001, .tv_nsec = 5},
+                                    {.tv_sec = 1000000002, .tv_nsec = 6}};
+    int fd = openat(dir_fd, f->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    for (size_t i = 0; i < f->size; i++)
+        assert_int_equal(pwrite(fd, "a", 1, (off_t)i), 1);
+    assert_int_equal(ftruncate(fd, (off_t)f->size + f->hole), 0);
+    assert_true(fsetxattr(fd, "user.first", "v", 1, 0) == 0 || errno == EOPNOTSUPP);
+    assert_int_equal(fchmod(fd, f->mode), 0);
+    assert_int_equal(futimens(fd, old), 0);
+    close(fd);
+}
+
+/* Opens and writes a byte at 1, or behind the end; what the kernel says about it in between and after. */
+static void first_write(int fd, int flags, struct buf *out)
+{
+    char text[4096] = "", value[8];
+    struct stat st;
+    ssize_t n;
+
+    assert_true(fd >= 0);
+    assert_int_equal(fstat(fd, &st), 0);
+    buf_addf(out, "%o %lld %lld.%ld ", st.st_mode, (long long)st.st_size,
+             (long long)st.st_atim.tv_sec, st.st_atim.tv_nsec);
+    /* To cut a file is to change it, now. */
+    buf_addf(out, "%d ",
+             flags & O_TRUNC ? st.st_mtim.tv_sec > 1500000000
+                             : st.st_mtim.tv_sec == 1000000002 && st.st_mtim.tv_nsec == 6);
+    buf_addf(out, "%d ", st.st_blocks * 512 >= st.st_size);
+    buf_addf(out, "%x ", (unsigned)fcntl(fd, F_GETFL) & (O_ACCMODE | O_APPEND | O_NONBLOCK));
+    buf_addf(out, "at %lld ", (long long)lseek(fd, 0, SEEK_CUR));
+    n = fgetxattr(fd, "user.first", value, sizeof(value));
+    buf_addf(out, "%zd ", n < 0 ? -1 : n);
+    assert_int_equal(lseek(fd, 1, SEEK_SET), 1);
+    assert_int_equal(write(fd, "Z", 1), 1);
+    assert_int_equal(fstat(fd, &st), 0);
+    buf_addf(out, "%o %lld\n", st.st_mode, (long long)st.st_size);
+    if ((flags & O_ACCMODE) != O_RDWR)
+        return;
+    for (off_t at = 0; (n = pread(fd, text, sizeof(text), at)) > 0; at += n)
+        buf_add(out, text, (size_t)n);
+}
+
+static void first_read(int fd, struct buf *out)
+{
+    char text[4096];
+    ssize_t n;
+
+    assert_true(fd >= 0);
+    while ((n = read(fd, text, sizeof(text))) > 0)
+        buf_add(out, text, (size_t)n);
+    assert_int_equal(n, 0);
+    close(fd);
+}
+
+/* As cow_path() and the operations on behalf do it. */
+static int first_found(struct one *o, const char *name, int flags)
+{
+    int found_fd = cow_open_path(o->l, &o->root, name), fd;
+    struct sys_ident id;
+
+    assert_true(found_fd >= 0);
+    assert_int_equal(sys_identify(found_fd, &id), 0);
+    fd = cow_open_found(o->l, &o->root, name, found_fd, &id, flags);
+    close(found_fd);
+    return fd;
+}
+
+static void first_once(const struct first *f, int flags, bool found)
+{
+    _cleanup_buf_ struct buf want = {0}, have = {0}, before = {0}, after = {0};
+    struct one o;
+    int fd, copy_fd;
+
+    lower_make(&o);
+    first_make(o.fd, f);
+    dump_of_real(o.fd, true, &before);
+    layer_make(&o, 0);
+    fd = found ? first_found(&o, f->name, flags) : cow_open(o.l, &o.root, f->name, flags, 0);
+    first_write(fd, flags, &have);
+    close(fd);
+    first_read(cow_open(o.l, &o.root, f->name, O_RDONLY, 0), &have);
+    dump_of_real(o.fd, true, &after);
+    dump_compare(&before, &after, "lower changed");
+    /* The control: the same file without a layer. */
+    copy_fd = openat(o.fd, f->name, flags | O_CLOEXEC);
+    first_write(copy_fd, flags, &want);
+    close(copy_fd);
+    first_read(openat(o.fd, f->name, O_RDONLY | O_CLOEXEC), &want);
+    if (want.len != have.len || memcmp(want.data, have.data, want.len) != 0)
+        fail_msg("%s, flags %o%s:\n%.150s\nnatively\n%.150s", f->name, flags,
+                 found ? ", found" : "", buf_cstr(&have), buf_cstr(&want));
+    assert_int_equal(cow_abort(o.l, NULL), 0);
+    one_fini(&o);
+}
+
+/* At once (small, no holes, no set-id bits) or step by step: nobody can tell. */
+static void test_first_write(void **state)
+{
+    static const struct first files[] = {
+        {"empty", 0, 0, 0644},         {"small", 5, 0, 0640},     {"chunks", 40000, 0, 0600},
+        {"most", 65536, 0, 0666},      {"large", 65537, 0, 0644}, {"sparse", 3, 50000, 0644},
+        {"set-id", 5, 0, 04755},       {"group", 5, 0, 02775},    {"sticky", 5, 0, 01777},
+        {"private", 5, 0, 0200 | 0400}};
+    static const int flags[] = {O_WRONLY,
+                                O_RDWR,
+                                O_WRONLY | O_APPEND,
+                                O_RDWR | O_APPEND,
+                                O_WRONLY | O_TRUNC,
+                                O_RDWR | O_TRUNC | O_APPEND,
+                                O_RDWR | O_NONBLOCK,
+                                O_WRONLY | O_SYNC};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+        for (size_t k = 0; k < ARRAY_SIZE(flags); k++) {
+            first_once(&files[i], flags[k], false);
+            first_once(&files[i], flags[k], true);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_light_and_sparse),
+        cmocka_unit_test(test_first_write),
         cmocka_unit_test(test_link_group),
         cmocka_unit_test(test_removed_directory),
         cmocka_unit_test(test_moved_directory),

@@ -40,17 +40,21 @@ int request_status(const struct request *r, pid_t *ret_tgid, mode_t *ret_umask)
         *ret_umask = 022;
     return 0;
 }
+void request_fd_name(const struct request *r, int fd, char path[CHILD_FD_PATH_MAX])
+{
+    if (fd == AT_FDCWD)
+        snprintf(path, CHILD_FD_PATH_MAX, "/proc/%d/cwd", (int)r->tid);
+    else
+        snprintf(path, CHILD_FD_PATH_MAX, "/proc/%d/fd/%d", (int)r->tid, fd);
+}
 int request_fd_path(const struct request *r, int fd)
 {
-    char path[64];
+    char path[CHILD_FD_PATH_MAX];
     int got;
 
     if (fd < 0 && fd != AT_FDCWD)
         return -EBADF;
-    if (fd == AT_FDCWD)
-        snprintf(path, sizeof(path), "/proc/%d/cwd", (int)r->tid);
-    else
-        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)r->tid, fd);
+    request_fd_name(r, fd, path);
     got = open(path, O_PATH | O_CLOEXEC);
     return got < 0 ? (errno == ENOENT ? -EBADF : -errno) : got;
 }

@@ -50,6 +50,11 @@ int cow_attr_fd(int fd, struct cow_attr *ret)
     return attr_get(fd, "", AT_EMPTY_PATH, ret);
 }
 
+int cow_attr_path(const char *path, struct cow_attr *ret)
+{
+    return attr_get(AT_FDCWD, path, 0, ret);
+}
+
 bool cow_attr_same(const struct cow_attr *a, const struct cow_attr *b)
 {
     return a->dev == b->dev && a->ino == b->ino && a->btime == b->btime &&

@@ -115,6 +115,33 @@ int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
     return e;
 }
 
+#define SMALL_CHUNK (16u << 10)
+
+/* With a buffer: for so few bytes that is quicker than what the kernel does to copy a range. */
+int cow_copy_small(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone)
+{
+    char chunk[SMALL_CHUNK];
+    off_t at = 0, end = (off_t)size;
+
+    if (copy_cloned(from_fd, to_fd, no_clone))
+        return 0;
+    while (at < end) {
+        ssize_t n = pread(from_fd, chunk, MIN((size_t)(end - at), sizeof(chunk)), at), w;
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0) /* shrunk */
+            return ftruncate(to_fd, end) < 0 ? -errno : 0;
+        w = pwrite(to_fd, chunk, (size_t)n, at);
+        if (w < 0 && errno != EINTR)
+            return -errno;
+        at += MAX(w, 0);
+    }
+    return 0;
+}
+
 /* ---- attributes ---- */
 
 /* Names of all attributes; the caller frees. Length or -errno; 0 where there are none. */

@@ -33,6 +33,7 @@ struct cow_attr {
 };
 int cow_attr_at(int dir_fd, const char *name, struct cow_attr *ret);
 int cow_attr_fd(int fd, struct cow_attr *ret);
+int cow_attr_path(const char *path, struct cow_attr *ret); /* of what it leads to */
 /* The same object, not one that got its number later. */
 bool cow_attr_same(const struct cow_attr *a, const struct cow_attr *b);
 /* The same object with the same content and attributes, as far as lower's clock tells. */
@@ -95,6 +96,7 @@ struct cow_layer {
         index_fd, lock_fd;
     off_t index_room;                       /* allocated up to there */
     off_t index_end;                        /* where records end; 0: not looked yet */
+    struct buf record;                      /* under log */
     struct cow_attr lower, storage, holder; /* holder: the directory of all layers */
     char id[17];
     char *storage_path, *lower_path, *command, *reason;
@@ -132,6 +134,8 @@ struct cow_layer {
 
 /* ---- index.c: memory ---- */
 struct cow_node *cow_node_by_lower(struct cow_layer *l, const struct cow_attr *a);
+struct cow_node *cow_node_of(struct cow_layer *l,
+                             const struct cow_attr *a); /* staged, either side */
 struct cow_node *cow_node_by_upper(struct cow_layer *l, uint64_t dev, uint64_t ino);
 /* Made, or found: for this lower object. */
 int cow_node_get(struct cow_layer *l, const struct cow_attr *a, const char *path,
@@ -185,6 +189,10 @@ int cow_write_all(int fd, const void *data, size_t n);
 int cow_read_records(int fd, int (*each)(enum cow_record type, struct cow_get *g, void *arg),
                      void *arg);
 int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload);
+/* The same without a buffer of one's own: the payload is put into what begin returns, and nothing is done in
+ * between but that. With the lock of the index. */
+struct buf *cow_log_begin(struct cow_layer *l);
+int cow_log_end(struct cow_layer *l, enum cow_record type);
 /* Room for what must be written after something that cannot be undone. */
 int cow_log_reserve(struct cow_layer *l);
 int cow_log_header(struct cow_layer *l);
@@ -195,6 +203,8 @@ int cow_load(struct cow_layer *l);
 /* no_clone, or NULL: remembers that there are no reflinks between these file systems. */
 int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
                   const struct cow_telling *t);
+/* The same of few bytes without holes into a new file. */
+int cow_copy_small(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone);
 /* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. A fresh
  * object has no xattrs of its own that must go. */
 int cow_copy_attrs(int from_fd, const struct cow_attr *a, int to_fd, bool fresh, bool *ret_owner);
@@ -217,10 +227,18 @@ int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint6
 int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate);
 int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
                    struct cow_node **ret);
+/* The same with what the name led to, and its attributes, at hand. */
+int cow_stage_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
+                    const struct cow_attr *a, struct cow_node **ret);
+/* The first write to a small file of lower in one step: a descriptor of its complete object. `id`: what was
+ * found there, and is held open. -EAGAIN: nothing happened, to be done step by step. */
+int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                    const struct sys_ident *id, int flags);
 /* The same by an open object of lower: -EXDEV when it is none. */
 int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
 bool cow_fd_is_ours(struct cow_layer *l, int fd);
 int cow_pos_update(struct cow_layer *l, struct cow_pos *p);
+bool cow_pos_is_root(const struct cow_layer *l, const struct cow_pos *p);
 /* Of a directory that was opened by its name on that side. Takes fd over. */
 int cow_pos_of(struct cow_layer *l, int fd, bool in_upper, struct cow_pos *ret);
 int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struct cow_pos *ret);
@@ -228,6 +246,9 @@ int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struc
 int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
 int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
 int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name);
+/* The same of what was just found there. */
+int cow_whiteout_of(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                    const struct cow_attr *a);
 void cow_unwhite(struct cow_layer *l, struct cow_pos *dir, const char *name);
 int cow_touch(struct cow_pos *dir);
 void cow_maybe_dead(struct cow_layer *l, struct cow_node *n);
@@ -271,6 +292,8 @@ void cow_quota_fini(struct cow_layer *l);
 
 /* ---- names.c ---- */
 int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);
+/* The same after cow_may_write_dir() has allowed changes of that directory. */
+int cow_may_remove_name(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);
 int cow_bury(struct cow_layer *l, struct cow_pos *gone);
 
 /* ---- list.c ---- */

@@ -144,6 +144,7 @@ void cow_free(struct cow_layer *l)
     util_closep(&l->objects_fd);
     util_closep(&l->index_fd);
     util_closep(&l->lock_fd);
+    buf_fini(&l->record);
     free(l->storage_path);
     free(l->lower_path);
     free(l->command);

@@ -121,6 +121,8 @@ int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct
 int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret);
 /* The position of an open directory, lower's or upper's. -EXDEV when it is not of this layer. */
 int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret);
+/* The same for what the path leads to now, if it was met already: 1, or 0 for anything else. */
+int cow_pos_known(struct cow_layer *l, const char *path, struct cow_pos *ret);
 /* The staged self of an open object of lower, or the node of an object of ours; NULL: untouched. */
 struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd);
 /* O_PATH descriptor of what an entry leads to (attributes, type; for a light copy its data are not
@@ -203,10 +205,15 @@ int cow_open_new(struct cow_layer *l, struct cow_pos *dir, const char *name, int
                  mode_t mode);
 /* The same by an open object: /proc/self/fd/N, AT_EMPTY_PATH. */
 int cow_open_fd(struct cow_layer *l, int fd, int flags);
+/* The same of what cow_path() found at that name: quicker for the first write to a file of lower. */
+int cow_open_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
+                   const struct sys_ident *id, int flags);
 /* Of a new file of the layer. */
 int cow_open_own(struct cow_layer *l, int fd, int flags);
 
 int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
+/* Of a name that was looked up and is free, as cow_open_new(). */
+int cow_mkdir_new(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, const char *name);
 int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,

@@ -141,11 +141,12 @@ int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struc
 int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
              struct cow_attr *a, int *ret_fd)
 {
-    int fd = -1, e = look(l, dir, name, ret, a, &fd);
+    int fd = -1, e = look(l, dir, name, ret, a, ret_fd ? &fd : NULL);
 
     if (fd >= 0 && (e < 0 || ret->where == COW_NONE))
         fd = util_close(fd);
-    *ret_fd = fd;
+    if (ret_fd)
+        *ret_fd = fd;
     if (e == 0)
         ret->id = cow_attr_ident(a);
     return e;

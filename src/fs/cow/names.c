@@ -27,6 +27,7 @@ struct make {
     const char *target; /* symlink */
     int from_dir;       /* link */
     const char *from;
+    bool looked; /* the name was free a moment ago: only what the layer made since counts */
 };
 
 static int make_it(struct cow_pos *dir, const char *name, const struct make *m)
@@ -52,7 +53,7 @@ static int make_locked(struct cow_layer *l, struct cow_pos *dir, const char *nam
     int e = cow_name_check(name);
 
     /* Where there is no lower side the upper one says EEXIST by itself. */
-    if (e == 0 && dir->lower_fd >= 0)
+    if (e == 0 && dir->lower_fd >= 0 && !m->looked)
         e = cow_lookup(l, dir, name, &en);
     if (e < 0)
         return e;
@@ -90,6 +91,11 @@ static int make(struct cow_layer *l, struct cow_pos *dir, const char *name, cons
 int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode)
 {
     return make(l, dir, name, &(struct make){.mode = S_IFDIR | (mode & 07777)});
+}
+
+int cow_mkdir_new(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode)
+{
+    return make(l, dir, name, &(struct make){.mode = S_IFDIR | (mode & 07777), .looked = true});
 }
 
 int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode)
@@ -181,15 +187,29 @@ int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *na
 /* A name of lower in a sticky directory of somebody else. (In the upper one the kernel looks.) */
 int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en)
 {
-    uid_t me = geteuid();
-    struct cow_attr a;
     int e = cow_may_write_dir(l, dir);
 
-    if (e < 0 || en->in_upper)
-        return e;
-    e = cow_attr_fd(dir->lower_fd, &a);
-    if (e == 0 && a.mode & S_ISVTX && me != 0 && a.uid != me && en->id.uid != me)
-        e = -EPERM;
+    return e < 0 ? e : cow_may_remove_name(l, dir, en);
+}
+
+int cow_may_remove_name(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en)
+{
+    struct cow_attr a = {0};
+    uid_t me;
+    int e = 0;
+
+    if (en->in_upper)
+        return 0;
+    /* Of a staged directory the layer has its own attributes, taken when it was staged. */
+    if (dir->node && dir->node->staged && !dir->node->attrs)
+        a = dir->node->origin;
+    else
+        e = cow_attr_fd(dir->lower_fd, &a);
+    if (e == 0 && a.mode & S_ISVTX) {
+        me = geteuid();
+        if (me != 0 && a.uid != me && en->id.uid != me)
+            e = -EPERM;
+    }
     if (e == 0 && en->where == COW_LOWER && en->id.dev != l->lower.dev)
         e = -EBUSY;
     return e == 0 && en->id.mnt != l->lower.mnt && en->where == COW_LOWER ? -EBUSY : e;
@@ -223,13 +243,15 @@ static int remove_upper(struct cow_layer *l, struct cow_pos *dir, const char *na
     return 0;
 }
 
+/* a: of what the name leads to. */
 static int remove_lower(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                        const struct cow_entry *en)
+                        const struct cow_entry *en, const struct cow_attr *a)
 {
     int e = cow_writable_dir(l, dir);
 
+    /* Of what is staged that is the object's; what goes is lower's. */
     if (e == 0)
-        e = cow_whiteout(l, dir, name);
+        e = en->where == COW_LOWER ? cow_whiteout_of(l, dir, name, a) : cow_whiteout(l, dir, name);
     if (e < 0)
         return e;
     if (en->node && !S_ISDIR(en->id.mode))
@@ -240,7 +262,8 @@ static int remove_lower(struct cow_layer *l, struct cow_pos *dir, const char *na
 static int unlink_locked(struct cow_layer *l, struct cow_pos *dir, const char *name)
 {
     struct cow_entry en;
-    int e = cow_lookup(l, dir, name, &en);
+    struct cow_attr a = {0};
+    int e = cow_look(l, dir, name, &en, &a, NULL);
 
     if (e < 0)
         return e;
@@ -251,7 +274,7 @@ static int unlink_locked(struct cow_layer *l, struct cow_pos *dir, const char *n
         return e;
     if (S_ISDIR(en.id.mode))
         return -EISDIR;
-    return en.in_upper ? remove_upper(l, dir, name, &en) : remove_lower(l, dir, name, &en);
+    return en.in_upper ? remove_upper(l, dir, name, &en) : remove_lower(l, dir, name, &en, &a);
 }
 
 int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name)
@@ -298,7 +321,7 @@ int cow_bury(struct cow_layer *l, struct cow_pos *gone)
 }
 
 static int rmdir_locked(struct cow_layer *l, struct cow_pos *dir, const char *name,
-                        const struct cow_entry *en, struct cow_pos *gone)
+                        const struct cow_entry *en, const struct cow_attr *a, struct cow_pos *gone)
 {
     int e = cow_is_empty(l, gone);
 
@@ -306,7 +329,7 @@ static int rmdir_locked(struct cow_layer *l, struct cow_pos *dir, const char *na
         return e;
     if (en->in_upper)
         return remove_upper(l, dir, name, en);
-    e = remove_lower(l, dir, name, en);
+    e = remove_lower(l, dir, name, en, a);
     if (e < 0)
         return e;
     e = cow_bury(l, gone);
@@ -320,7 +343,7 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
     _cleanup_cow_pos_ struct cow_pos gone = COW_POS_INIT;
     struct cow_locks locks = {0};
     struct cow_entry en;
-    struct cow_attr attr;
+    struct cow_attr attr, a = {0};
     int e = cow_lookup(l, dir, name, &en);
 
     if (e < 0)
@@ -336,7 +359,7 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
     cow_locks_add(&locks, cow_dir_lock(l, &gone));
     cow_locks_take(&locks);
     /* Still the same, now that nobody else changes it? */
-    e = cow_lookup(l, dir, name, &en);
+    e = cow_look(l, dir, name, &en, &a, NULL);
     if (e == 0)
         e = cow_pos_update(l, &gone);
     if (e == 0)
@@ -344,7 +367,7 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
     if (e == 0 && (!exists(&en) || attr.ino != en.id.ino || (gone.node && gone.node->dead)))
         e = -ENOENT;
     if (e == 0)
-        e = rmdir_locked(l, dir, name, &en, &gone);
+        e = rmdir_locked(l, dir, name, &en, &a, &gone);
     cow_locks_drop(&locks);
     return e;
 }

@@ -65,9 +65,24 @@ static int open_node(struct cow_layer *l, struct cow_node *n, int own_fd, int fl
                      flags);
 }
 
+/* The first write to a file of lower, which fd is. -EAGAIN: step by step. */
+static int open_first(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
+                      const struct sys_ident *id, int flags)
+{
+    int e = sys_access_fd(fd, open_access(flags), AT_EACCESS);
+
+    if (e == 0 && cow_quota_room(l) == 0)
+        e = -ENOSPC;
+    if (e == 0)
+        e = cow_stage_whole(l, dir, name, id, flags);
+    return e < 0 ? e : open_done(l, e, flags);
+}
+
 static int open_lower(struct cow_layer *l, struct cow_pos *dir, const char *name, int flags)
 {
+    struct sys_ident id;
     struct cow_node *n;
+    struct cow_attr a;
     int fd, e;
 
     if (!open_writes(flags))
@@ -77,10 +92,15 @@ static int open_lower(struct cow_layer *l, struct cow_pos *dir, const char *name
     fd = sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
     if (fd < 0)
         return fd;
-    e = sys_access_fd(fd, open_access(flags), AT_EACCESS);
+    e = cow_attr_fd(fd, &a);
+    if (e == 0) {
+        id = cow_attr_ident(&a);
+        e = open_first(l, dir, name, fd, &id, flags & ~OPEN_MAKES);
+    }
     util_close(fd);
-    if (e == 0)
-        e = cow_stage_name(l, dir, name, &n);
+    if (e != -EAGAIN)
+        return e;
+    e = cow_stage_name(l, dir, name, &n);
     return e < 0 ? (e == -EXDEV ? -EROFS : e) : open_node(l, n, -1, flags);
 }
 
@@ -203,14 +223,28 @@ int cow_open_own(struct cow_layer *l, int fd, int flags)
     return open_done(l, fd_reopen(fd, flags & ~OPEN_MAKES, 0), flags);
 }
 
+int cow_open_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
+                   const struct sys_ident *id, int flags)
+{
+    int e;
+
+    flags &= ~OPEN_MAKES;
+    if (!open_writes(flags) || dir->foreign || id->dev != l->lower.dev || id->mnt != l->lower.mnt ||
+        cow_node_by_upper(l, id->dev, id->ino))
+        return cow_open_fd(l, fd, flags);
+    e = open_first(l, dir, name, fd, id, flags);
+    return e == -EAGAIN ? cow_open_fd(l, fd, flags) : e;
+}
+
 int cow_open_fd(struct cow_layer *l, int fd, int flags)
 {
-    struct cow_node *n = cow_node_of_fd(l, fd);
     struct cow_attr a;
+    struct cow_node *n;
     int e = cow_attr_fd(fd, &a);
 
     if (e < 0)
         return e;
+    n = cow_node_of(l, &a);
     flags &= ~OPEN_MAKES;
     if (S_ISREG(a.mode) && n)
         return open_node(l, n, n->upper_ino == a.ino && cow_fd_is_ours(l, fd) ? fd : -1, flags);

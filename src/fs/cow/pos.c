@@ -170,7 +170,7 @@ int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct
 }
 
 /* Without a call that could fail: who misses the top walks on above it. */
-static bool pos_is_root(const struct cow_layer *l, const struct cow_pos *p)
+bool cow_pos_is_root(const struct cow_layer *l, const struct cow_pos *p)
 {
     return p->lower_fd >= 0 && !p->foreign && p->ino == l->lower.ino;
 }
@@ -182,7 +182,7 @@ int cow_parent(struct cow_layer *l, struct cow_pos *dir, struct cow_pos *ret)
     struct cow_node *n;
     int fd, e;
 
-    if (pos_is_root(l, dir))
+    if (cow_pos_is_root(l, dir))
         return -EXDEV;
     fd = sys_open_path(by_upper ? dir->upper_fd : dir->lower_fd, "..", O_DIRECTORY);
     if (fd < 0)
@@ -247,16 +247,26 @@ int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret)
     return pos_of_lower(l, own_fd, &a, ret);
 }
 
+int cow_pos_known(struct cow_layer *l, const char *path, struct cow_pos *ret)
+{
+    struct cow_attr a;
+
+    return cow_attr_path(path, &a) == 0 && S_ISDIR(a.mode) && pos_known(l, &a, ret) > 0;
+}
+
 struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd)
 {
     struct cow_attr a;
-    struct cow_node *n;
 
-    if (cow_attr_fd(fd, &a) < 0)
-        return NULL;
-    n = cow_node_by_upper(l, a.dev, a.ino);
+    return cow_attr_fd(fd, &a) < 0 ? NULL : cow_node_of(l, &a);
+}
+
+struct cow_node *cow_node_of(struct cow_layer *l, const struct cow_attr *a)
+{
+    struct cow_node *n = cow_node_by_upper(l, a->dev, a->ino);
+
     if (!n)
-        n = cow_node_by_lower(l, &a);
+        n = cow_node_by_lower(l, a);
     return n && n->staged ? n : NULL;
 }
 

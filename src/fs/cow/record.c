@@ -31,12 +31,17 @@ static uint32_t crc32_of(uint32_t crc, const void *data, size_t n)
 
 /* ---- fields ---- */
 
+static void put_u32(unsigned char *to, uint32_t v)
+{
+    for (int i = 0; i < 4; i++)
+        to[i] = (unsigned char)(v >> 8 * i);
+}
+
 void cow_put_u32(struct buf *b, uint32_t v)
 {
     unsigned char s[4];
 
-    for (int i = 0; i < 4; i++)
-        s[i] = (unsigned char)(v >> 8 * i);
+    put_u32(s, v);
     buf_add(b, s, sizeof(s));
 }
 
@@ -134,18 +139,25 @@ const char *cow_get_str(struct cow_get *g)
 
 /* ---- frames ---- */
 
+static void frame_head(void *to, enum cow_record type, const void *payload, size_t n)
+{
+    unsigned char t = (unsigned char)type, *head = to;
+
+    put_u32(head, (uint32_t)n);
+    put_u32(head + 4, crc32_of(crc32_of(0, &t, 1), payload, n));
+    put_u32(head + 8, type);
+}
+
 void cow_frame(struct buf *out, enum cow_record type, const struct buf *payload)
 {
-    unsigned char t = (unsigned char)type;
-    uint32_t crc = crc32_of(crc32_of(0, &t, 1), payload->data, payload->len);
+    unsigned char head[RECORD_HEAD];
 
     if (payload->error || payload->len > RECORD_MAX) {
         out->error = payload->error ? payload->error : -ENAMETOOLONG;
         return;
     }
-    cow_put_u32(out, (uint32_t)payload->len);
-    cow_put_u32(out, crc);
-    cow_put_u32(out, type);
+    frame_head(head, type, payload->data, payload->len);
+    buf_add(out, head, sizeof(head));
     buf_add(out, payload->data, payload->len);
 }
 
@@ -218,25 +230,49 @@ static off_t log_end(struct cow_layer *l)
     return l->index_end;
 }
 
-int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload)
+/* One buffer for all records, made in place: memory for each would be given back to the kernel each time. */
+struct buf *cow_log_begin(struct cow_layer *l)
 {
-    _cleanup_buf_ struct buf frame = {0};
-    off_t end;
-    int e;
+    static const unsigned char head[RECORD_HEAD];
 
-    cow_frame(&frame, type, payload);
-    if (buf_error(&frame) < 0)
-        return buf_error(&frame);
     pthread_mutex_lock(&l->log);
-    end = log_end(l);
-    e = cow_write_all(l->index_fd, frame.data, frame.len);
-    if (e == 0 && end >= 0)
-        l->index_end = end + (off_t)frame.len;
-    /* Half a record in the middle would damage all that follow. */
-    if (e < 0 && (end < 0 || ftruncate(l->index_fd, end) < 0))
-        l->broken = true;
+    l->record.len = 0;
+    l->record.error = 0;
+    buf_add(&l->record, head, sizeof(head));
+    return &l->record;
+}
+
+int cow_log_end(struct cow_layer *l, enum cow_record type)
+{
+    struct buf *b = &l->record;
+    off_t end;
+    int e = buf_error(b);
+
+    if (e == 0 && b->len - RECORD_HEAD > RECORD_MAX)
+        e = -ENAMETOOLONG;
+    if (e == 0) {
+        frame_head(b->data, type, b->data + RECORD_HEAD, b->len - RECORD_HEAD);
+        end = log_end(l);
+        e = cow_write_all(l->index_fd, b->data, b->len);
+        if (e == 0 && end >= 0)
+            l->index_end = end + (off_t)b->len;
+        /* Half a record in the middle would damage all that follow. */
+        if (e < 0 && (end < 0 || ftruncate(l->index_fd, end) < 0))
+            l->broken = true;
+    }
     pthread_mutex_unlock(&l->log);
     return e;
+}
+
+int cow_log(struct cow_layer *l, enum cow_record type, struct buf *payload)
+{
+    struct buf *b;
+
+    if (buf_error(payload) < 0)
+        return buf_error(payload);
+    b = cow_log_begin(l);
+    buf_add(b, payload->data, payload->len);
+    return cow_log_end(l, type);
 }
 
 #define LOG_AHEAD (64u << 10)
@@ -273,15 +309,15 @@ int cow_log_header(struct cow_layer *l)
 
 int cow_log_node(struct cow_layer *l, const struct cow_node *n)
 {
-    _cleanup_buf_ struct buf b = {0};
+    struct buf *b = cow_log_begin(l);
 
-    cow_put_u32(&b, n->id);
-    cow_put_attr(&b, &n->origin);
-    cow_put_u64(&b, n->upper_ino);
-    cow_put_u32(&b, n->light);
-    cow_put_u32(&b, n->has_owner);
-    cow_put_u32(&b, n->uid);
-    cow_put_u32(&b, n->gid);
-    cow_put_str(&b, n->path);
-    return cow_log(l, REC_NODE, &b);
+    cow_put_u32(b, n->id);
+    cow_put_attr(b, &n->origin);
+    cow_put_u64(b, n->upper_ino);
+    cow_put_u32(b, n->light);
+    cow_put_u32(b, n->has_owner);
+    cow_put_u32(b, n->uid);
+    cow_put_u32(b, n->gid);
+    cow_put_str(b, n->path);
+    return cow_log_end(l, REC_NODE);
 }

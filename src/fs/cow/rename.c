@@ -124,6 +124,8 @@ struct move {
     const char *old, *new;
     unsigned flags;
     struct cow_entry source, target;
+    struct cow_attr source_attr; /* of what source_fd is */
+    int source_fd; /* a file of lower that is to be staged: what the name led to, or -1 */
     struct cow_pos source_dir, target_dir; /* when they are directories */
 };
 
@@ -210,9 +212,11 @@ static int move_check(struct move *m)
     e = move_check_loops(m);
     if (e == 0)
         e = cow_may_remove(m->l, m->from, &m->source);
-    if (e == 0)
-        e = exists(&m->target) ? cow_may_remove(m->l, m->to, &m->target)
-                               : cow_may_write_dir(m->l, m->to);
+    /* With both locks held the same directory need not be asked twice. */
+    if (e == 0 && !same_dir(m->from, m->to))
+        e = cow_may_write_dir(m->l, m->to);
+    if (e == 0 && exists(&m->target))
+        e = cow_may_remove_name(m->l, m->to, &m->target);
     return e < 0 ? e : move_check_types(m);
 }
 
@@ -229,8 +233,12 @@ static int move_file(struct move *m)
     struct cow_layer *l = m->l;
     struct cow_node *n = m->source.node;
     char object[12];
-    int e = n ? 0 : cow_stage_name(l, m->from, m->old, &n);
+    int e = 0;
 
+    if (!n)
+        e = m->source_fd >= 0
+                ? cow_stage_found(l, m->from, m->old, m->source_fd, &m->source_attr, &n)
+                : cow_stage_name(l, m->from, m->old, &n);
     if (e == 0)
         e = cow_quota_reserve(l, COW_NAME_COST);
     if (e < 0)
@@ -240,10 +248,13 @@ static int move_file(struct move *m)
     if (linkat(l->objects_fd, object, m->to->upper_fd, m->new, 0) < 0) {
         e = -errno;
     } else {
-        /* Nothing moves out of the upper directory, so its time does not follow by itself. */
-        e = cow_touch(m->from);
+        /* Nothing moves out of the upper directory, so its time does not follow by itself; that of the one
+         * the link was made in does. */
+        e = same_dir(m->from, m->to) ? 0 : cow_touch(m->from);
+        /* What goes is what has been staged. */
         if (e == 0)
-            e = cow_whiteout(l, m->from, m->old);
+            e = m->source_fd >= 0 ? cow_whiteout_of(l, m->from, m->old, &m->source_attr)
+                                  : cow_whiteout(l, m->from, m->old);
         if (e < 0 && unlinkat(m->to->upper_fd, m->new, 0) < 0)
             l->broken = true;
     }
@@ -319,9 +330,25 @@ static int move_do(struct move *m)
     return move_replaced(m, &replaced, hold_fd);
 }
 
+/* A name that only lower can have is opened as it is looked up: staging needs that. */
+static int move_look_source(struct move *m)
+{
+    struct cow_pos *dir = m->from;
+    int e;
+
+    m->source_fd = util_close(m->source_fd);
+    if (dir->lower_fd < 0 || dir->upper_fd < 0 || !dir->node ||
+        cow_name_flags(m->l, dir->node, m->old))
+        return cow_lookup(m->l, dir, m->old, &m->source);
+    e = cow_look(m->l, dir, m->old, &m->source, &m->source_attr, &m->source_fd);
+    if (e == 0 && (m->source.where != COW_LOWER || S_ISDIR(m->source.id.mode)))
+        m->source_fd = util_close(m->source_fd);
+    return e;
+}
+
 static int move_look(struct move *m)
 {
-    int e = cow_lookup(m->l, m->from, m->old, &m->source);
+    int e = move_look_source(m);
 
     return e < 0 ? e : cow_lookup(m->l, m->to, m->new, &m->target);
 }
@@ -438,10 +465,12 @@ int cow_rename(struct cow_layer *l, struct cow_pos *from, const char *old, struc
                          .old = old,
                          .new = new,
                          .flags = flags,
+                         .source_fd = -1,
                          .source_dir = COW_POS_INIT,
                          .target_dir = COW_POS_INIT};
 
         e = move_once(&m);
+        util_closep(&m.source_fd);
         cow_pos_fini(&m.source_dir);
         cow_pos_fini(&m.target_dir);
     }

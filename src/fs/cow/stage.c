@@ -183,6 +183,21 @@ static void drop_object(struct cow_layer *l, const struct cow_attr *a, const cha
     unlinkat(l->objects_fd, name, S_ISDIR(a->mode) ? AT_REMOVEDIR : 0);
 }
 
+/* The object is there: the node becomes staged. */
+static int stage_done(struct cow_layer *l, struct cow_node *n, const struct cow_attr *made,
+                      bool light, bool owner)
+{
+    int e;
+
+    n->light = light;
+    n->has_owner = !owner;
+    n->uid = n->origin.uid;
+    n->gid = n->origin.gid;
+    n->upper_ino = made->ino;
+    e = cow_log_node(l, n);
+    return e < 0 ? e : cow_node_staged(l, n, made->ino);
+}
+
 static int stage_object(struct cow_layer *l, struct cow_node *n, int lower_fd)
 {
     const struct cow_attr *a = &n->origin;
@@ -205,19 +220,18 @@ static int stage_object(struct cow_layer *l, struct cow_node *n, int lower_fd)
     if (e == 0)
         e = cow_copy_attrs_to(lower_fd, a, fd, &made, true, &owner);
     util_close(fd);
-    if (e == 0) {
-        n->light = S_ISREG(a->mode) && a->size > 0;
-        n->has_owner = !owner;
-        n->uid = a->uid;
-        n->gid = a->gid;
-        n->upper_ino = made.ino;
-        e = cow_log_node(l, n);
-    }
     if (e == 0)
-        e = cow_node_staged(l, n, made.ino);
+        e = stage_done(l, n, &made, S_ISREG(a->mode) && a->size > 0, owner);
     if (e < 0)
         drop_object(l, a, name);
     return e;
+}
+
+static void stage_origin(struct cow_layer *l, struct cow_node *n, const struct cow_attr *a)
+{
+    pthread_rwlock_wrlock(&l->lock); /* lookups by inode compare with it */
+    n->origin = *a;
+    pthread_rwlock_unlock(&l->lock);
 }
 
 int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint64_t dir_ino,
@@ -239,9 +253,7 @@ int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint6
     if (n->dead)
         e = -ENOENT;
     else if (!n->staged) {
-        pthread_rwlock_wrlock(&l->lock); /* lookups by inode compare with it */
-        n->origin = *a;
-        pthread_rwlock_unlock(&l->lock);
+        stage_origin(l, n, a);
         if (S_ISDIR(a->mode))
             e = mark_beneath(l, lower_fd);
         else if (!dir_ino || !cow_beneath_has(l, dir_ino))
@@ -328,22 +340,142 @@ int cow_complete(struct cow_layer *l, struct cow_node *n, bool truncate)
     return e;
 }
 
+/* Where a directory of lower that has a node was when it was staged is where its changes are committed. The
+ * work directory is where the descriptor is from which the path is walked. */
+static int stage_path(struct cow_layer *l, const struct cow_pos *dir, const char *name,
+                      char path[PATH_MAX])
+{
+    const char *at = cow_pos_is_root(l, dir)          ? ""
+                     : dir->node && dir->node->staged ? dir->node->path
+                                                      : NULL;
+    int len;
+
+    if (!at)
+        return cow_lower_name(l, dir->lower_fd, name, path);
+    len = snprintf(path, PATH_MAX, "%s%s%s", at, *at ? "/" : "", name);
+    return len < PATH_MAX ? 0 : -ENAMETOOLONG;
+}
+
+int cow_stage_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
+                    const struct cow_attr *a, struct cow_node **ret)
+{
+    char path[PATH_MAX];
+    int e = stage_path(l, dir, name, path);
+
+    return e < 0 ? e : cow_stage(l, fd, a, dir->ino, path, ret);
+}
+
 int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
                    struct cow_node **ret)
 {
-    char path[PATH_MAX];
     struct cow_attr a;
-    int e = cow_lower_name(l, dir->lower_fd, name, path), fd;
+    int fd = sys_open_path(dir->lower_fd, name, O_NOFOLLOW), e;
 
-    if (e < 0)
-        return e;
-    fd = sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
     if (fd < 0)
         return fd;
     e = cow_attr_fd(fd, &a);
     if (e == 0)
-        e = cow_stage(l, fd, &a, dir->ino, path, ret);
+        e = cow_stage_found(l, dir, name, fd, &a, ret);
     util_close(fd);
+    return e;
+}
+
+/* ---- at once ---- */
+
+#define WHOLE_MAX (64u << 10)
+/* What the descriptor that wrote the copy may have. */
+#define WHOLE_FLAGS                                                                            \
+    (O_ACCMODE | O_TRUNC | O_CREAT | O_EXCL | O_NOCTTY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | \
+     O_APPEND | 0100000 | 0400000 /* O_LARGEFILE of either machine */)
+
+static bool whole_can(struct cow_layer *l, const struct cow_attr *a, int flags)
+{
+    /* A hole would be filled. Set-id bits go when somebody writes: by the kernel, step by step. */
+    return S_ISREG(a->mode) && !(a->mode & 06000) && a->nlink > 0 && cow_is_layered(l, a) &&
+           (flags & O_TRUNC || (a->size <= WHOLE_MAX && a->blocks * 512 >= a->size));
+}
+
+/* Descriptor of the object, complete and with the attributes of n->origin. */
+static int whole_make(struct cow_layer *l, struct cow_node *n, int from_fd, const char *name,
+                      int flags)
+{
+    bool cut = flags & O_TRUNC, owner;
+    struct cow_attr as = n->origin, made;
+    int e, fd = openat(l->objects_fd, name,
+                       (flags & ~(O_TRUNC | O_NOFOLLOW)) | O_CREAT | O_EXCL | O_CLOEXEC,
+                       as.mode & 0777);
+
+    if (fd < 0)
+        return -errno;
+    e = cut ? 0 : cow_copy_small(from_fd, fd, as.size, &l->no_clone);
+    if (e == 0)
+        e = cow_attr_fd(fd, &made);
+    if (e == 0) {
+        /* To cut sets the time. */
+        as.mtime = cut ? made.mtime : as.mtime;
+        e = cow_copy_attrs_to(from_fd, &as, fd, &made, true, &owner);
+    }
+    if (e == 0)
+        e = stage_done(l, n, &made, false, owner);
+    if (e < 0) {
+        util_close(fd);
+        drop_object(l, &n->origin, name);
+        return e;
+    }
+    return fd;
+}
+
+static int whole_locked(struct cow_layer *l, struct cow_node *n, int from_fd,
+                        const struct cow_attr *now, int flags)
+{
+    uint64_t bytes = flags & O_TRUNC ? 0 : now->blocks * 512;
+    char name[OBJECT_NAME_MAX];
+    int fd;
+
+    if (n->dead || n->staged)
+        return -EAGAIN;
+    stage_origin(l, n, now);
+    if (cow_quota_reserve(l, COW_NAME_COST + bytes) < 0)
+        return -ENOSPC;
+    object_name(n, name);
+    fd = whole_make(l, n, from_fd, name, flags);
+    /* What it really took is counted where the descriptor is handed out. */
+    cow_quota_release(l, fd < 0 ? COW_NAME_COST + bytes : bytes);
+    return fd == -EEXIST ? -EAGAIN : fd; /* left by an attempt that could not even clean up */
+}
+
+int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                    const struct sys_ident *id, int flags)
+{
+    char path[PATH_MAX];
+    struct cow_attr now;
+    struct cow_node *n;
+    int from_fd, e;
+
+    if (flags & ~WHOLE_FLAGS || !S_ISREG(id->mode) || stage_path(l, dir, name, path) < 0)
+        return -EAGAIN;
+    /* By the path that is recorded, as the commit will look for it. What cannot be read, or is under
+     * somebody's lease, is done step by step. */
+    from_fd =
+        sys_openat2(l->lower_fd, path,
+                    (flags & O_TRUNC ? O_PATH : O_RDONLY | O_NONBLOCK) | O_NOFOLLOW | O_CLOEXEC, 0,
+                    LOWER_RESOLVE);
+    if (from_fd < 0)
+        return -EAGAIN;
+    e = cow_attr_fd(from_fd, &now);
+    /* Held open, so the number is still that object's. */
+    if (e == 0 && (now.ino != id->ino || now.dev != id->dev || !whole_can(l, &now, flags)))
+        e = -EAGAIN;
+    if (e == 0)
+        e = cow_node_get(l, &now, path, &n);
+    if (e == 0) {
+        pthread_mutex_lock(&n->latch);
+        e = cow_beneath_has(l, dir->ino) ? 0 : mark_beneath_path(l, path);
+        if (e == 0)
+            e = whole_locked(l, n, from_fd, &now, flags);
+        pthread_mutex_unlock(&n->latch);
+    }
+    util_close(from_fd);
     return e;
 }
 
@@ -374,19 +506,25 @@ int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret)
 
 int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name)
 {
-    _cleanup_buf_ struct buf b = {0};
     struct cow_attr a;
     int e = cow_attr_at(dir->lower_fd, name, &a);
 
+    return e < 0 ? e : cow_whiteout_of(l, dir, name, &a);
+}
+
+int cow_whiteout_of(struct cow_layer *l, struct cow_pos *dir, const char *name,
+                    const struct cow_attr *a)
+{
+    struct buf *b;
+    int e = cow_name_add(l, dir->node, name, NAME_WHITEOUT, a);
+
     if (e < 0)
         return e;
-    e = cow_name_add(l, dir->node, name, NAME_WHITEOUT, &a);
-    if (e < 0)
-        return e;
-    cow_put_u32(&b, dir->node->id);
-    cow_put_attr(&b, &a);
-    cow_put_str(&b, name);
-    e = cow_log(l, REC_WHITEOUT, &b);
+    b = cow_log_begin(l);
+    cow_put_u32(b, dir->node->id);
+    cow_put_attr(b, a);
+    cow_put_str(b, name);
+    e = cow_log_end(l, REC_WHITEOUT);
     if (e < 0)
         cow_name_del(l, dir->node, name, NAME_WHITEOUT);
     return e;
