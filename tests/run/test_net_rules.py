@@ -487,7 +487,8 @@ def test_unresolvable_name_starts_nothing(tmp_path):
 @pytest.mark.parametrize('option, rule', [
     ('--net-allow', 'localhost:80x'), ('--net-allow', '10.0.0.0/33'), ('--net-allow', 'ftp://localhost'),
     ('--net-allow', 'icmp://localhost:1'), ('--net-allow', '[::1'), ('--net-allow', 'localhost:*,80'),
-    ('--net-deny', 'localhost'), ('--net-allow-bind', '70000'), ('--net-deny-bind', '9-1')])
+    ('--net-allow', '::1:80'), ('--net-deny', 'udp://fd00::1:53'), ('--net-deny', 'localhost'),
+    ('--net-allow-bind', '70000'), ('--net-deny-bind', '9-1')])
 def test_a_wrong_rule_starts_nothing(option, rule, tmp_path):
     witness = tmp_path / 'ran'
     command = ['-w', tmp_path, '--', 'touch', witness]
