@@ -96,3 +96,50 @@ sys.stdin.readline()
         assert 1 <= len(ours) <= 2 and min(ours.values()) > 1023, ours
         p.stdin.write('\n')
     assert p.returncode == 0
+
+
+# ---- where pidfd_getfd is refused ----
+
+STREAMS = '''
+import array, signal
+signal.alarm(30)
+def rights(fd):
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))]
+r, w = os.pipe()
+l = socket.socket(); l.bind(('127.0.0.1', 0)); l.listen(1)
+c = socket.socket(); c.connect(l.getsockname()); d, _ = l.accept()
+for kind in (socket.SOCK_STREAM, socket.SOCK_SEQPACKET):
+    a, b = socket.socketpair(socket.AF_UNIX, kind)
+    t(lambda: a.sendmsg([b'plain', b'data']))
+    t(lambda: a.sendmsg([b'fd'], rights(w)))
+    a.setblocking(False)
+    t(lambda: a.sendmsg([b'fd'], rights(w)))
+    t(lambda: a.send(b'send'))
+    t(lambda: os.writev(a.fileno(), [b'wri', b'te']))
+    b.setblocking(False)
+    got = 0
+    try:
+        while True:
+            got += len(b.recv(99))
+    except BlockingIOError:
+        print('arrived', got, flush=True)
+for s in (d, c):
+    t(lambda: s.sendmsg([b'plain']))
+    t(lambda: s.send(b'send'))
+'''
+
+
+def test_sends_without_duplicates_fail_at_once():
+    """sendmsg where UDP may leave: on sockets that sandlock made alone; EACCES on others, never a wait."""
+    pair = ['9', '2', '2', '4', '5', 'arrived 22']
+    native = bare(STREAMS).lines
+    assert native == [*pair, *pair, '5', '4', '5', '4']
+    policy = ['--net-allow', '127.0.0.1', '--net-allow-bind', '0']
+    if 'pidfd_getfd                 yes' in execute([SANDLOCK, 'check']).out:
+        assert inside(policy, STREAMS).lines == native
+    pair = ['EACCES'] * 3 + ['4', '5', 'arrived 9']
+    r = inside(policy, STREAMS, front=CONTAINED, timeout=20)
+    assert (r.code, r.lines) == (0, [*pair, *pair, 'EACCES', '4', '5', '4'])
+    # Rules for tcp:// leave sendmsg to the kernel.
+    r = inside(['--net-allow', 'tcp://127.0.0.1', '--net-allow-bind', '0'], STREAMS, front=CONTAINED)
+    assert (r.code, r.lines) == (0, native)

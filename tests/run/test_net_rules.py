@@ -218,7 +218,7 @@ def drain(s, n):
         got += len(s.recv(65536))
     print(got, flush=True)
 for x, y in ((a, b), (c, d)):
-    th = threading.Thread(target=drain, args=(y, 3000000)); th.start()
+    th = threading.Thread(target=drain, args=(y, 3000000), daemon=True); th.start() # no wait after a failure
     sent = 0
     big = memoryview(bytes(3000000))
     while sent < 3000000:
