@@ -3,6 +3,7 @@
  * Programs that do one thing that limits could make dearer: `busy alloc|map|fork|spawn N`. The runner
  * compares them bare, in a sandbox, and in a sandbox with the limit. `busy stat N FILE` asks for
  * attributes in N processes at once and prints how often they did in a tenth of a second each: the best of ten.
+ * `busy hog N PAUSE` fills memory, a MiB each PAUSE microseconds, and prints the time when it has N MiB.
  */
 #include <spawn.h>
 #include <stdio.h>
@@ -122,6 +123,26 @@ static void look(unsigned long n, const char *file)
     printf("%lu\n", best);
 }
 
+/* Never ends by itself, unless memory is refused: 3, or somebody forgot the limit: 4. */
+static void hog(unsigned long limit, useconds_t pause)
+{
+    for (unsigned long i = 1; i <= 8 * limit; i++) {
+        char *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        struct timespec t;
+
+        if (p == MAP_FAILED)
+            exit(3);
+        memset(p, 1, 1 << 20);
+        if (i == limit) {
+            clock_gettime(CLOCK_MONOTONIC, &t);
+            dprintf(STDOUT_FILENO, "%lld.%09ld\n", (long long)t.tv_sec, t.tv_nsec);
+        }
+        if (pause)
+            usleep(pause);
+    }
+    exit(4);
+}
+
 int main(int argc, char **argv)
 {
     unsigned long n = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
@@ -134,6 +155,8 @@ int main(int argc, char **argv)
         map(n);
     else if (strcmp(argv[1], "stat") == 0 && argc > 3)
         look(n, argv[3]);
+    else if (strcmp(argv[1], "hog") == 0 && argc > 3)
+        hog(n, (useconds_t)strtoul(argv[3], NULL, 10));
     else
         start(n, strcmp(argv[1], "spawn") == 0);
     return 0;

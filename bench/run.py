@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import re
 import resource
 import shlex
 import shutil
@@ -504,6 +505,33 @@ def section_limits(bench):
                      f'{statistics.median(results[1]) * 1000:.0f}', times(median_ratio(*results)),
                      times(min(results[1]) / min(results[0])), times(median_ratio(*used))])
     table(['program', 'limit', 'without ms', 'with ms', 'paired median', 'minima', 'CPU time'], rows)
+    limits_hog(bench)
+
+
+HOG_LIMIT = 256  # MiB
+
+
+def limits_hog(bench):
+    """Who crosses the memory limit: how long until it is gone, and what it had by then."""
+    busy = shutil.copy(bench.program('busy'), bench.work / 'busy')
+    rows = []
+    for name, pause, words in (('as fast as it can', 0, []), ('1 MiB a millisecond', 1000, []),
+                               ('as fast as it can', 0, ['--memory-mode', 'enomem'])):
+        argv = bench.sandlock('-m', f'{HOG_LIMIT}M', '--stats', *words, read=[busy])
+        took, peaks, ends = [], [], set()
+        for _ in range(bench.rounds):
+            # Its own pages are nearly all that there is: a MiB less is no later than the crossing.
+            r = subprocess.run([*argv, str(busy), 'hog', str(HOG_LIMIT - 1), str(pause)], text=True,
+                               capture_output=True, stdin=subprocess.DEVNULL)
+            end = time.monotonic()
+            took += [(end - float(r.stdout)) * 1000] if r.stdout else []
+            peaks += map(int, re.findall(r'memory: peak (\d+) kB', r.stderr))
+            ends.add({137: 'killed', 3: 'refused'}.get(r.returncode, f'exit {r.returncode}'))
+        rows.append([name, '`' + ' '.join(['-m', f'{HOG_LIMIT}M', *words]) + '`', ', '.join(sorted(ends)),
+                     f'{statistics.median(took):.1f}' if took else 'never crossed',
+                     f'{max(took):.1f}' if took else '', times(max(peaks, default=0) / 1024 / HOG_LIMIT)])
+    title('Limits: from crossing the memory limit to the end of the run')
+    table(['a hog fills memory', 'limit', 'it was', 'ms, median', 'ms, most', 'sampled peak of the limit'], rows)
 
 
 def section_notifications(bench):
@@ -587,6 +615,73 @@ def section_network(bench):
                          times(min(found[3]) / min(found[2]))])
     table(['what', 'bare', 'port rule (kernel)', 'host rule', '1,000 host rules', '1,000 against 1'],
           rows)
+    print()
+    network_redis(bench)
+
+
+def ports(n):
+    with contextlib.ExitStack() as stack:
+        found = [stack.enter_context(socket.create_server(('127.0.0.1', 0))) for _ in range(n)]
+        return [s.getsockname()[1] for s in found]
+
+
+@contextlib.contextmanager
+def redis_server(prefix, core, port, top):
+    top.mkdir()
+    argv = ['taskset', '-c', str(core), *prefix, 'redis-server', '--bind', '127.0.0.1', '--port', str(port),
+            '--save', '', '--dir', str(top)]
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as p:
+        try:
+            for _ in range(1000):
+                with contextlib.suppress(OSError), socket.create_connection(('127.0.0.1', port)) as s:
+                    s.sendall(b'PING\r\n')
+                    if s.recv(7) == b'+PONG\r\n':
+                        break
+                time.sleep(0.01)
+            else:
+                sys.exit(f'{shlex.join(argv)}: does not answer')
+            yield port
+        finally:
+            p.terminate()
+
+
+def redis_requests(prefix, core, port, count):
+    """Requests a second, set and get together."""
+    argv = ['taskset', '-c', str(core), *prefix, 'redis-benchmark', '-h', '127.0.0.1', '-p', str(port), '-q',
+            '-n', str(count), '-t', 'set,get']
+    out = subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True).stdout
+    found = [float(n) for n in re.findall(r'([0-9.]+) requests per second', out)]
+    return len(found) / sum(1 / n for n in found)
+
+
+def network_redis(bench):
+    """Server on the first core, client on the last; all servers wait while one is asked."""
+    if not workloads.first_that_exists('redis-server', 'redis-benchmark'):
+        return
+    first, last = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
+    bare, bound, mapped = ports(3)
+    top = bench.work / 'redis-tcp'
+    top.mkdir()
+    dirs = [top / name for name in ('bare', 'bound', 'mapped')]
+    inside = [[], *(bench.sandlock('--net-allow-bind', str(p), *words, read=['/proc'], write=[d, '/dev/null'])
+                    for p, d, words in ((bound, dirs[1], []), (mapped, dirs[2], ['--port-remap'])))]
+    client = bench.sandlock('--net-allow', f'tcp://127.0.0.1:{bare}')
+    with contextlib.ExitStack() as stack:
+        for prefix, port, d in zip(inside, (bare, bound, mapped), dirs):
+            stack.enter_context(redis_server(prefix, first, port, d))
+        kinds = [('', [], bare), ('the server inside, bind rule', [], bound),
+                 ('the server inside, `--port-remap`', [], mapped), ('the client inside, host rule', client, bare)]
+        # The servers are warmed, and a run is to take a second on a busy machine too.
+        slowest = min(redis_requests([], last, port, 1000) for port in (bare, bound, mapped))
+        count = int(min(max(slowest / 2, 1000), 20000))
+        found = [[] for _ in kinds]
+        for _ in range(bench.rounds):
+            for (_, prefix, port), values in zip(kinds, found):
+                values.append(redis_requests(prefix, last, port, count))
+    table(['redis-benchmark over TCP', 'requests/s', 'rate of bare, paired median', 'maxima'],
+          [['bare', f'{statistics.median(found[0]):.0f}', '', ''],
+           *([label, f'{statistics.median(v):.0f}', times(median_ratio(found[0], v)), times(max(v) / max(found[0]))]
+             for (label, _, _), v in zip(kinds[1:], found[1:]))])
 
 
 def section_sizes(bench):

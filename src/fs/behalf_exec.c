@@ -44,6 +44,47 @@ static bool exec_read_maps(pid_t pid, char buf[EXEC_MAPS_MAX])
     return n > 0;
 }
 
+static bool exec_has_ino(int fd, unsigned long long ino)
+{
+    struct sys_ident id;
+
+    return fd >= 0 && sys_identify(fd, &id) == 0 && id.ino == ino;
+}
+
+/* The kernel writes a newline of a name as "\012", and a name may have these bytes itself: what is there by
+ * either text is judged, and one of them has to be what is mapped. `file` is changed. */
+static bool exec_escaped_denied(const struct request *r, char *file, unsigned long long ino)
+{
+    _cleanup_close_ int fd = sys_open_path(AT_FDCWD, file, 0), decoded_fd = -1;
+
+    if (fd >= 0 && fs_deny_covers(r, fd, -1, NULL))
+        return true;
+    for (char *at = file; (at = strstr(at, "\\012"));) {
+        *at++ = '\n';
+        memmove(at, at + 3, strlen(at + 3) + 1);
+    }
+    decoded_fd = sys_open_path(AT_FDCWD, file, 0);
+    if (decoded_fd >= 0 && fs_deny_covers(r, decoded_fd, -1, NULL))
+        return true;
+    return !exec_has_ino(fd, ino) && !exec_has_ino(decoded_fd, ino);
+}
+
+/* What is unlinked (memfd) has no place, and was compared already where it is the program; but a name may
+ * end in the kernel's mark itself. */
+static bool exec_name_denied(const struct request *r, char *file, unsigned long long ino)
+{
+    static const char mark[] = " (deleted)";
+    size_t len = strlen(file), n = sizeof(mark) - 1;
+    _cleanup_close_ int fd = -1;
+
+    if (strstr(file, "\\012"))
+        return exec_escaped_denied(r, file, ino);
+    fd = sys_open_path(AT_FDCWD, file, 0);
+    if ((fd == -ENOENT || fd == -ENOTDIR) && len > n && strcmp(file + len - n, mark) == 0)
+        return false;
+    return fd < 0 || fs_deny_covers(r, fd, -1, NULL);
+}
+
 /* The program interpreter (ld.so) is opened by the kernel while it loads the program: nothing of it
  * is notified. At the event it is mapped, and nothing but it and the program is. */
 static bool exec_maps_denied(const struct request *r, pid_t pid)
@@ -53,13 +94,11 @@ static bool exec_maps_denied(const struct request *r, pid_t pid)
     if (!exec_read_maps(pid, buf))
         return true;
     for (line = strtok_r(buf, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-        const char *file = strchr(line, '/');
-        size_t len = file ? strlen(file) : 0;
+        char *file = strchr(line, '/');
+        unsigned long long ino;
 
-        /* An unlinked program (memfd) has no place; the program itself was compared already. */
-        if (!file || (len > 10 && strcmp(file + len - 10, " (deleted)") == 0))
-            continue;
-        if (!strchr(file, '\\') && exec_covers(r, file))
+        if (file &&
+            (sscanf(line, "%*s %*s %*s %*s %llu", &ino) != 1 || exec_name_denied(r, file, ino)))
             return true;
     }
     return false;

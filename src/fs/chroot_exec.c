@@ -9,6 +9,7 @@
  * grants, wherever that is found.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "base/strv.h"
 #include "fs/behalf.h"
@@ -28,6 +30,8 @@
 #define EXEC_HEAD 256       /* BINPRM_BUF_SIZE: what the kernel reads of a script */
 #define EXEC_MAX_DEPTH 5    /* interpreters of interpreters, as the kernel */
 #define EXEC_VDSO_MAX 16384
+#define EXEC_WAIT_FIRST_NS 1000000L
+#define EXEC_WAIT_MAX_NS 16000000L
 
 struct load {
     struct strv words; /* argv instead of the caller's argv[0]: of a script */
@@ -372,23 +376,85 @@ static struct verdict exec_perform(const struct request *r, const struct load *l
     return verdict_gone();
 }
 
-struct verdict view_exec(struct request *r, const struct resolved *program, const char *path)
+/* What was found is executed. */
+static struct verdict exec_found(const struct request *r, const char *path, struct load *l)
 {
-    _cleanup_(load_fini) struct load l = {.program_fd = -1, .loader_fd = -1};
     child_addr empty = call_addr(&r->call, 1);
-    int number, e = load_find(r, program, path, &l);
+    int number, e;
 
-    if (e < 0)
-        return verdict_errno(e);
     if (call_u32(&r->call, 4) & EXEC_CHECK)
         return verdict_value(0);
     if (!empty.addr)
         return verdict_errno(EFAULT);
-    e = load_prepare(r, &l, &number);
+    e = load_prepare(r, l, &number);
     if (e < 0)
         return verdict_errno(e);
     if (!request_alive(r))
         return verdict_gone();
     /* The path's own end is an empty path. */
-    return exec_perform(r, &l, number, empty.addr + strlen(path));
+    return exec_perform(r, l, number, empty.addr + strlen(path));
+}
+
+/* A lease on one of the files (fcntl(2), F_SETLEASE): the kernel's exec waits until its holder has let it
+ * go. A worker looks again and again, as for opens. */
+struct exec_later {
+    struct resolved program;
+    char path[PATH_MAX];
+};
+
+static void exec_later_free(struct exec_later *l)
+{
+    if (l)
+        resolved_fini(&l->program);
+    free(l);
+}
+
+static struct verdict exec_wait(const struct request *r, void *arg)
+{
+    struct timespec t = {.tv_nsec = EXEC_WAIT_FIRST_NS};
+    struct exec_later *later = arg;
+    struct verdict v = verdict_gone();
+    int e = -EAGAIN;
+
+    while (e == -EAGAIN && request_alive(r)) {
+        _cleanup_(load_fini) struct load l = {.program_fd = -1, .loader_fd = -1};
+
+        nanosleep(&t, NULL);
+        t.tv_nsec = MIN(t.tv_nsec * 2, EXEC_WAIT_MAX_NS);
+        e = load_find(r, &later->program, later->path, &l);
+        if (e != -EAGAIN)
+            v = e < 0 ? verdict_errno(e) : exec_found(r, later->path, &l);
+    }
+    exec_later_free(later);
+    return v;
+}
+
+static struct verdict exec_later(const struct request *r, const struct resolved *program,
+                                 const char *path)
+{
+    struct exec_later *l = malloc(sizeof(*l));
+    struct verdict v;
+
+    if (!l)
+        return verdict_errno(ENOMEM);
+    l->program = (struct resolved)RESOLVED_INIT;
+    l->program.id = program->id;
+    l->program.staged = program->staged;
+    l->program.in_upper = program->in_upper;
+    l->program.fd = fcntl(program->fd, F_DUPFD_CLOEXEC, 3);
+    snprintf(l->path, sizeof(l->path), "%s", path);
+    v = l->program.fd < 0 ? verdict_errno(errno) : request_defer(r, exec_wait, l);
+    if (v.kind != VERDICT_LATER)
+        exec_later_free(l);
+    return v;
+}
+
+struct verdict view_exec(struct request *r, const struct resolved *program, const char *path)
+{
+    _cleanup_(load_fini) struct load l = {.program_fd = -1, .loader_fd = -1};
+    int e = load_find(r, program, path, &l);
+
+    if (e == -EAGAIN)
+        return exec_later(r, program, path);
+    return e < 0 ? verdict_errno(e) : exec_found(r, path, &l);
 }

@@ -41,14 +41,23 @@ static bool metadata_is_anonymous(int fd)
     }
 }
 
-/* Is what the descriptor was opened by gone? A temporary file that was given a name later is still meant. */
-static bool metadata_is_detached(int fd)
+/* Is what the descriptor was opened by gone? A temporary file that was given a name later is still meant.
+ * The kernel says so with a mark behind the name; a file that is there by just that name bears it itself,
+ * and where that cannot be seen it may. */
+static bool metadata_is_detached(int fd, const struct sys_ident *id)
 {
     static const char mark[] = " (deleted)";
     char place[PATH_MAX];
     ssize_t n = fd_location(fd, place, sizeof(place)), len = sizeof(mark) - 1;
+    _cleanup_close_ int named_fd = -1;
+    struct sys_ident named;
 
-    return n > len && memcmp(place + n - len, mark, (size_t)len) == 0;
+    if (n <= len || place[0] != '/' || memcmp(place + n - len, mark, (size_t)len) != 0)
+        return false;
+    named_fd = sys_open_path(AT_FDCWD, place, 0);
+    if (named_fd < 0)
+        return named_fd == -ENOENT || named_fd == -ENOTDIR;
+    return sys_identify(named_fd, &named) == 0 && !sys_ident_same(&named, id);
 }
 
 /* An object without a name (temporary file, memfd): the right to write its content decides, which was
@@ -61,7 +70,7 @@ static bool metadata_is_writer(const struct request *r, int by_fd, const struct 
     int fd, flags;
     bool writer;
 
-    if (by_fd < 0 || !S_ISREG(id->mode) || (id->nlink != 0 && !metadata_is_detached(o->fd)))
+    if (by_fd < 0 || !S_ISREG(id->mode) || (id->nlink != 0 && !metadata_is_detached(o->fd, id)))
         return false;
     fd = request_fd(r, by_fd);
     if (fd < 0)

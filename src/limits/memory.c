@@ -26,12 +26,17 @@
 #define MEMORY_COST 20u             /* the thread sleeps so many times what a sample took */
 #define MEMORY_DYING_NS 1000000000u /* who was killed so recently is as good as gone */
 #define MEMORY_DYING 32
+/* Below a page no limit of memory counts: by these bits a limit that we set is told from one that a program
+ * set itself, also in children of whoever had it. */
+#define MEMORY_MARK 0xd35u
+#define MEMORY_MARK_BITS 0xfffu
 
 struct member {
-    pid_t pid;
+    pid_t pid, parent;
     uint64_t mapped; /* VmSize: equal where two share one address space */
     uint64_t data;   /* VmData: what RLIMIT_DATA bounds */
     uint64_t used;
+    uint64_t own; /* soft RLIMIT_DATA that the program chose (enomem), 0 without */
     /* Known of exact samples only: */
     bool exact;
     uint64_t files;  /* part of `used` */
@@ -74,12 +79,15 @@ static uint64_t status_kib(const char *text, const char *name)
 static uint64_t member_at_most(struct member *one)
 {
     char path[32], text[4096];
+    long parent;
 
     snprintf(path, sizeof(path), "/proc/%d/status", (int)one->pid);
     if (sys_read_file(path, text, sizeof(text)) < 0)
         return 0;
     one->mapped = status_kib(text, "VmSize");
     one->data = status_kib(text, "VmData");
+    if (sys_file_field(text, "PPid", 10, &parent) == 0)
+        one->parent = (pid_t)parent;
     return status_kib(text, "RssAnon") + status_kib(text, "RssShmem") + status_kib(text, "VmSwap");
 }
 
@@ -295,6 +303,52 @@ static void publish(struct memory *m)
         atomic_store(&m->l->view->memory_used, m->now.total);
 }
 
+/* What the member had chosen in the sample before, or, new as it is, its parent. */
+static uint64_t own_before(const struct memory *m, size_t i)
+{
+    const struct member *one = &m->now.v[i];
+
+    for (size_t k = 0; k < m->before.n; k++) { /* likely at about the same place */
+        const struct member *was = &m->before.v[(i + k) % m->before.n];
+
+        if (was->pid == one->pid)
+            return was->own;
+    }
+    for (size_t k = i; k-- > 0;) {
+        if (m->now.v[k].pid == one->parent)
+            return m->now.v[k].own;
+    }
+    return 0;
+}
+
+static bool is_ours(const struct memory *m, rlim_t soft)
+{
+    return soft == m->l->policy->max_memory || (soft & MEMORY_MARK_BITS) == MEMORY_MARK;
+}
+
+/* The soft limit becomes `max`, or what the program itself chose where that is less. */
+static void let_have(const struct memory *m, size_t i, uint64_t max)
+{
+    struct member *one = &m->now.v[i];
+    struct rlimit is, want, old;
+
+    one->own = own_before(m, i);
+    if (!one->data || sys_rlimit(one->pid, RLIMIT_DATA, NULL, &is) < 0)
+        return;
+    if (!is_ours(m, is.rlim_cur))
+        one->own = is.rlim_cur == RLIM_INFINITY ? 0 : is.rlim_cur;
+    want = is;
+    want.rlim_cur = (max & ~(uint64_t)MEMORY_MARK_BITS) | MEMORY_MARK;
+    if (one->own && one->own < want.rlim_cur)
+        want.rlim_cur = one->own;
+    want.rlim_cur = MIN(want.rlim_cur, is.rlim_max);
+    if (want.rlim_cur == is.rlim_cur || !limits_is_member(one->pid, m->l->anchor))
+        return;
+    /* Changed by the program meanwhile: it is asked again with the next sample. */
+    if (sys_rlimit(one->pid, RLIMIT_DATA, &want, &old) == 0 && old.rlim_cur != is.rlim_cur)
+        (void)sys_rlimit(one->pid, RLIMIT_DATA, &old, NULL);
+}
+
 /*
  * --memory-mode enomem: each member may map as much more as the sandbox has left, so that brk, mmap and
  * mprotect fail in the kernel. What is mapped but not written to yet, and shared memory, can still go
@@ -310,8 +364,7 @@ static void let_fail(const struct memory *m)
         uint64_t untouched = one->data - MIN(one->used - MIN(one->files, one->used), one->data);
         uint64_t kept = MIN(MIN(untouched, limit / 16), left);
 
-        if (one->data && limits_is_member(one->pid, m->l->anchor))
-            (void)sys_rlimit_soft(one->pid, RLIMIT_DATA, one->data + left - kept);
+        let_have(m, i, one->data + left - kept);
     }
 }
 

@@ -102,6 +102,11 @@ struct verdict net_connect(struct request *r);
 struct verdict net_bind(struct request *r);
 /* Binds an internet socket to a free port that is not denied. 0 or a negative errno. */
 int net_bind_any_port(int fd, struct net_addr *a, const struct policy *p);
+/* ifreq.c: ioctl that asks for interfaces. The pure part: `i` becomes what the command tells of lo on a
+ * socket of this family. 0 or a negative errno. */
+struct ifreq;
+int net_ifreq_answer(uint32_t cmd, int domain, struct ifreq *i);
+struct verdict net_ifreq(struct request *r);
 /* socketpair.c: where sends are not looked at, answers datagram pairs with sequenced-packet pairs. */
 struct verdict net_socketpair(struct request *r);
 

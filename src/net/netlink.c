@@ -422,11 +422,20 @@ static const struct filter_clause sendto_clauses[] = {
      .ret = SECCOMP_RET_USER_NOTIF},
 };
 
+/* Commands 0x8910 to 0x897f on sockets: interfaces. The filter refuses those around them. */
+static const struct filter_clause ioctl_clauses[] = {
+    {.test = {{.arg = 1, .cmp = CMP_EQ, .mask = 0xffffff80u, .value = 0x8900},
+              {.arg = 1, .cmp = CMP_ANYSET, .mask = 0x70}},
+     .ntests = 2,
+     .ret = SECCOMP_RET_USER_NOTIF},
+};
+
 static const struct feature_call netlink_calls[] = {
     {OP_SOCKET, netlink_socket, socket_clauses, ARRAY_SIZE(socket_clauses)},
     {OP_BIND, netlink_bind, bind_clauses, ARRAY_SIZE(bind_clauses)},
     {OP_GETSOCKNAME, netlink_getsockname, NULL, 0},
     {OP_SENDTO, netlink_sendto, sendto_clauses, ARRAY_SIZE(sendto_clauses)},
+    {OP_IOCTL, net_ifreq, ioctl_clauses, ARRAY_SIZE(ioctl_clauses)},
 };
 
 const struct feature net_netlink_feature = {

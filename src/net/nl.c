@@ -16,9 +16,6 @@
 
 #include "base/util.h"
 
-#define LO_INDEX 1
-#define LO_MTU 65536
-#define LO_QUEUE 1000
 /* linux/if.h, which cannot be included beside net/if.h. */
 #define FLAG_LOWER_UP 0x10000u
 #define KIND_MASK 3 /* rtnetlink numbers its messages in fours: NEW, DEL, GET, SET */
@@ -117,13 +114,13 @@ static void add_link(struct out *o, uint16_t flags)
     static const unsigned char no_address[6];
 
     m->ifi_type = ARPHRD_LOOPBACK;
-    m->ifi_index = LO_INDEX;
+    m->ifi_index = NL_LO_INDEX;
     m->ifi_flags = IFF_UP | IFF_LOOPBACK | IFF_RUNNING | FLAG_LOWER_UP;
     out_attr(o, IFLA_IFNAME, "lo", sizeof("lo"));
-    out_attr_u32(o, IFLA_TXQLEN, LO_QUEUE);
+    out_attr_u32(o, IFLA_TXQLEN, NL_LO_QUEUE);
     out_attr_u8(o, IFLA_OPERSTATE, 0);
     out_attr_u8(o, IFLA_LINKMODE, 0);
-    out_attr_u32(o, IFLA_MTU, LO_MTU);
+    out_attr_u32(o, IFLA_MTU, NL_LO_MTU);
     out_attr_u32(o, IFLA_GROUP, 0);
     out_attr_u32(o, IFLA_NUM_TX_QUEUES, 1);
     out_attr_u32(o, IFLA_NUM_RX_QUEUES, 1);
@@ -146,7 +143,7 @@ static void add_address(struct out *o, int family)
     m->ifa_prefixlen = family == AF_INET ? 8 : 128;
     m->ifa_flags = IFA_F_PERMANENT;
     m->ifa_scope = RT_SCOPE_HOST;
-    m->ifa_index = LO_INDEX;
+    m->ifa_index = NL_LO_INDEX;
     if (family == AF_INET) {
         out_attr(o, IFA_ADDRESS, &v4, sizeof(v4));
         out_attr(o, IFA_LOCAL, &v4, sizeof(v4));
@@ -175,7 +172,7 @@ static void add_route(struct out *o, int family, int bits, int type, const void 
     out_attr(o, RTA_DST, dst, len);
     if (family == AF_INET)
         out_attr(o, RTA_PREFSRC, &v4, sizeof(v4));
-    out_attr_u32(o, RTA_OIF, LO_INDEX);
+    out_attr_u32(o, RTA_OIF, NL_LO_INDEX);
 }
 
 static void dump_routes(struct out *o, int family)
@@ -225,7 +222,7 @@ static int link_lookup(const struct nlmsghdr *h)
     if (left < sizeof(*m))
         return -EINVAL;
     if (m->ifi_index > 0)
-        return m->ifi_index == LO_INDEX ? 0 : -ENODEV;
+        return m->ifi_index == NL_LO_INDEX ? 0 : -ENODEV;
     left -= MIN(left, (size_t)NLMSG_ALIGN(sizeof(*m)));
     a = (const struct rtattr *)((const char *)m + NLMSG_ALIGN(sizeof(*m)));
     while (left >= sizeof(*a) && a->rta_len >= sizeof(*a) && a->rta_len <= left) {

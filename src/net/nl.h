@@ -16,6 +16,10 @@ typedef void (*nl_emit)(void *ctx, const void *msg, size_t len);
 /* A datagram of many small requests is not answered beyond this number. */
 #define NL_REQUESTS_PER_DATAGRAM 64
 
+#define NL_LO_INDEX 1
+#define NL_LO_MTU 65536
+#define NL_LO_QUEUE 1000
+
 struct nl_view {
     uint32_t portid; /* the requesting socket's address */
     bool ipv6;       /* lo has ::1 */

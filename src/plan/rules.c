@@ -117,13 +117,15 @@ static const struct deny_rule supervised[] = {
     ROW_ALL(statmount, EPERM),
     ROW_ALL(listmount, EPERM),
     ROW_ALL(listns, EPERM),
+};
+
+/* Behind the features' clauses: what they do not take is refused. */
+static const struct deny_rule supervised_last[] = {
     /* Socket commands 0x8908 to 0x89ff: interfaces, routes, ARP, bridges, private ones. What lies
      * below belongs to the socket itself (owner, urgent mark, time stamps). The answer is the one
      * for an interface that does not exist. */
     ROW(ioctl, ENODEV, RULE_MASKED(1, 0xffffff00u, 0x8900), RULE_ANY(1, 0xf8)),
 };
-
-/* Behind the features' clauses: what they do not take is refused. */
 static const struct deny_rule last[] = {
     ROW(socket, EAFNOSUPPORT, RULE_EQ(0, AF_NETLINK)),
     /* File attributes through a descriptor opened for reading (FG-03): flags, generation, extended
@@ -139,6 +141,7 @@ const struct deny_rules rules_last = {last, ARRAY_SIZE(last)};
 const struct deny_rules rules_always = {always, ARRAY_SIZE(always)};
 const struct deny_rules rules_routed = {routed, ARRAY_SIZE(routed)};
 const struct deny_rules rules_supervised = {supervised, ARRAY_SIZE(supervised)};
+const struct deny_rules rules_supervised_last = {supervised_last, ARRAY_SIZE(supervised_last)};
 
 const uint16_t rules_meta_ops[] = {
     OP_CHMOD,     OP_FCHMOD,     OP_CHOWN,        OP_FCHOWN,        OP_TIMES,

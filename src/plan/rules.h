@@ -21,6 +21,8 @@ struct deny_rules {
 extern const struct deny_rules rules_always;     /* in every mode */
 extern const struct deny_rules rules_routed;     /* where destinations are mediated */
 extern const struct deny_rules rules_supervised; /* not under --no-supervisor (nesting) */
+extern const struct deny_rules
+    rules_supervised_last;                 /* the same, where no feature takes the call */
 extern const struct deny_rules rules_last; /* in every mode, where no feature takes the call */
 
 /* Operations that change metadata which Landlock does not govern (FG-03). */

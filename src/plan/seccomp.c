@@ -431,6 +431,8 @@ static void add_all(struct builder *b, struct error *err)
     deny_huge_mapping(b);
     for (unsigned pass = 0; pass < 3; pass++)
         add_features(b, pass, err);
+    if (!b->policy->no_supervisor)
+        deny_rows(b, &rules_supervised_last);
     deny_rows(b, &rules_last);
 }
 

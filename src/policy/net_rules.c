@@ -195,6 +195,30 @@ static int parse_name(const char *flag, const char *spec, char *text, struct net
 }
 
 /*
+ * An IPv6 address without brackets takes the whole rule: -EINVAL where its end can be read as ports as
+ * well ("::1:80"). Whichever were taken silently, the other would have been meant by somebody.
+ */
+static int check_ambiguous(const char *flag, const char *spec, const char *text, struct error *err)
+{
+    char addr[INET6_ADDRSTRLEN + 1] = "";
+    const char *ports = strrchr(text, ':') + 1;
+    size_t len = (size_t)(ports - 1 - text), bare = MIN(len, strcspn(text, "/"));
+    struct in6_addr any;
+
+    if (!*ports || strspn(ports, "0123456789,-*") != strlen(ports) || bare >= sizeof(addr))
+        return 0;
+    memcpy(addr, text, bare);
+    if (inet_pton(AF_INET6, addr, &any) != 1)
+        return 0;
+    if (strchr(text, '/') || inet_pton(AF_INET6, text, &any) != 1)
+        return error_set(err, ERROR_USAGE, -EINVAL, flag, SHOWN " lacks brackets: use [%.*s]:%.40s",
+                         spec, (int)len, text, ports);
+    return error_set(err, ERROR_USAGE, -EINVAL, flag,
+                     SHOWN " is ambiguous: use [%.*s]:%.40s for the port, [%.60s] for the address",
+                     spec, (int)len, text, ports, text);
+}
+
+/*
  * Splits at the colon before the ports. Brackets hold an IPv6 address, with the prefix length inside
  * or behind; an IPv6 address without brackets takes the whole rule.
  */
@@ -220,8 +244,13 @@ static int split_target(const char *flag, const char *spec, const char *text,
         if (!strchr(target, ':'))
             return rule_error(err, flag, spec, "has something else than IPv6 in brackets");
     } else {
-        if (colon && strchr(text, ':') != colon)
+        if (colon && strchr(text, ':') != colon) {
+            int e = check_ambiguous(flag, spec, text, err);
+
+            if (e < 0)
+                return e;
             colon = NULL;
+        }
         len = colon ? (size_t)(colon - text) : len;
         if (len >= TARGET_MAX)
             return rule_error(err, flag, spec, "is too long");

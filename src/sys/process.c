@@ -37,15 +37,9 @@ int sys_thread_slice(uint64_t ns)
     return (int)raw_call3(SYS_sched_setattr, 0, &attr, 0);
 }
 
-int sys_rlimit_soft(pid_t pid, int resource, uint64_t max)
+int sys_rlimit(pid_t pid, int resource, const struct rlimit *set, struct rlimit *ret_old)
 {
-    struct rlimit l;
-    long r = raw_call4(SYS_prlimit64, pid, resource, 0, &l);
-
-    if (r < 0)
-        return (int)r;
-    l.rlim_cur = (rlim_t)max < l.rlim_max ? (rlim_t)max : l.rlim_max;
-    return (int)raw_call4(SYS_prlimit64, pid, resource, &l, 0);
+    return (int)raw_call4(SYS_prlimit64, pid, resource, set, ret_old);
 }
 
 int sys_affinity_get(pid_t tid, size_t len, void *mask)

@@ -17,8 +17,9 @@ int sys_process_mrelease(int pidfd);
 bool sys_same_memory(pid_t a, pid_t b);
 /* A shorter slice is an earlier deadline, and needs no privilege. sched_setattr(2), 6.12 */
 int sys_thread_slice(uint64_t ns);
-/* Sets the soft limit of another process, at most its hard one. 0 or -errno. */
-int sys_rlimit_soft(pid_t pid, int resource, uint64_t max);
+/* prlimit(2): sets the limit of another process and tells the one before; either may be NULL. */
+struct rlimit;
+int sys_rlimit(pid_t pid, int resource, const struct rlimit *set, struct rlimit *ret_old);
 /* The kernel's rules for len; bytes written. */
 int sys_affinity_get(pid_t tid, size_t len, void *mask);
 int sys_affinity_set(pid_t tid, size_t len, const void *mask);

@@ -2,9 +2,12 @@
 """--fs-deny against everything that names a file (FG-04): each family of calls by each spelling is
 refused and changes nothing, and each of them works without a sandbox. Then races."""
 import os
+import pathlib
+import re
 import shutil
 import socket
 import stat
+import struct
 
 import pytest
 
@@ -479,3 +482,39 @@ def test_race(mode, tmp_path):
     assert (top / 'guard').read_text() == 'GUARD'
     control = native(helper('fs_race'), mode, top, seconds)
     assert control.returncode == 9, control.stdout
+
+
+def with_interpreter(source, target, interpreter):
+    """A copy of an ELF program that names another loader: written behind its end."""
+    code = bytearray(source.read_bytes())
+    at, size, number = struct.unpack_from('<Q', code, 32)[0], *struct.unpack_from('<HH', code, 54)
+    for header in range(at, at + size * number, size):
+        if struct.unpack_from('<I', code, header)[0] == 3:
+            struct.pack_into('<Q', code, header + 8, len(code))
+            struct.pack_into('<Q', code, header + 32, len(interpreter) + 1)
+            break
+    target.write_bytes(code + interpreter + b'\0')
+    target.chmod(0o755)
+
+
+@pytest.mark.parametrize('name', ['plain', 'x (deleted)', 'back\\slash', 'new\nline', 'both\\012\n (deleted)'])
+def test_a_denied_loader_is_not_used_whatever_its_name(name, tmp_path):
+    """The kernel opens it by itself; what it has mapped it tells as text."""
+    true = pathlib.Path(shutil.which('true')).resolve()
+    found = re.search(rb'/lib[a-z0-9/_.-]*/ld-[a-z0-9_.-]+', true.read_bytes())
+    if not found:
+        pytest.skip('true has no loader here')
+    loader = found[0].decode()
+    (tmp_path / 'denied').mkdir()
+    shutil.copy(loader, tmp_path / 'denied' / name)
+    with_interpreter(true, tmp_path / 'program', os.fsencode(tmp_path / 'denied' / name))
+    assert native(tmp_path / 'program').returncode == 0
+    assert run('-r', tmp_path, '--', tmp_path / 'program').returncode == 0
+    done = run('-r', tmp_path, '--fs-deny', tmp_path / 'denied', '--', tmp_path / 'program')
+    assert done.returncode in (126, 137), done
+    # One file is denied, and next to it lies what the kernel's text names.
+    decoy = tmp_path / 'denied' / name.replace('\n', '\\012')
+    if decoy.name != name:
+        decoy.write_text('')
+        done = run('-r', tmp_path, '--fs-deny', tmp_path / 'denied' / name, '--', tmp_path / 'program')
+        assert done.returncode in (126, 137), done

@@ -11,10 +11,12 @@ PROGRAM = """
 import fcntl, os, signal, sys, time
 folder, how = sys.argv[1:]
 file = folder + '/leased'
-with open(file, 'w') as stream:
-    stream.write('0123456789')
+content = {'script': b'#!/bin/sh\\nexit 0\\n', 'program': open('/bin/true', 'rb').read()}.get(how, b'0123456789')
+with open(file, 'wb') as stream:
+    stream.write(content)
+os.chmod(file, 0o755)
 signal.signal(signal.SIGIO, signal.SIG_IGN)
-held = os.open(file, os.O_RDWR)
+held = os.open(file, os.O_RDONLY if how in ('script', 'program') else os.O_RDWR)
 for _ in range(2000):  # the supervisor may not have closed its descriptor of the first open yet
     try:
         fcntl.fcntl(held, fcntl.F_SETLEASE, fcntl.F_WRLCK)
@@ -23,6 +25,7 @@ for _ in range(2000):  # the supervisor may not have closed its descriptor of th
         time.sleep(0.005)
 how = {'read': lambda: os.read(os.open(file, os.O_RDONLY), 4) == b'0123',
        'append': lambda: fcntl.fcntl(os.open(file, os.O_WRONLY | os.O_APPEND), fcntl.F_GETFL) & (os.O_APPEND | os.O_NONBLOCK) == os.O_APPEND,
+       'script': lambda: os.execv(file, [file]), 'program': lambda: os.execv(file, [file]),
        'truncate': lambda: os.truncate(file, 5) is None and os.stat(file).st_size == 5}[how]
 children = []
 for _ in range(6):
@@ -40,7 +43,7 @@ print('states', [os.waitpid(child, 0)[1] for child in children])
 EXPECTED = f'waiting 6\nstates {[0] * 6}\n'
 
 
-@pytest.mark.parametrize('how', ['read', 'append', 'truncate'])
+@pytest.mark.parametrize('how', ['read', 'append', 'truncate', 'script', 'program'])
 def test_waiting_for_a_lease_keeps_nobody_else(how, tmp_path):
     (tmp_path / 'native').mkdir()
     control = native(sys.executable, '-c', PROGRAM, tmp_path / 'native', how)

@@ -275,7 +275,7 @@ def test_many_at_once_from_threads(lib, policy):
 
 
 def test_errors_name_the_field(lib):
-    for setter, field in ((('net_allow', 'example.com:80x'), 'net_allow'),
+    for setter, field in ((('net_allow', 'example.com:80x'), 'net_allow'), (('net_deny', '::1:80'), 'net_deny'),
                           (('extra_deny_syscalls', 'opne'), 'extra_deny_syscalls'),
                           (('net_allow_bind', '99999'), 'net_allow_bind'),
                           (('dns_refresh', '0'), 'dns_refresh')):

@@ -429,3 +429,25 @@ def test_temporary_file_with_a_name(tmp_path):
     assert [answers[i].name for i in made] == ['OK'] * 3 and answers[refused].name == 'EPERM'
     assert (tmp_path / 'w' / 'named').stat().st_mode & 0o777 == 0o640
     assert (tmp_path / 'kept').stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_ends_as_the_kernels_mark_is_no_temporary_file(tmp_path):
+    """"x (deleted)" as a real name: who may only write to it through its standard output may not change its mode."""
+    (tmp_path / 'granted').mkdir()
+    program = 'import os\ntry:\n os.fchmod(1, 0o640); os.write(2, b"changed")\nexcept OSError as e: os.write(2, e.strerror.encode())'
+    python = '/usr/bin/python3'
+    if not os.path.exists(python):
+        pytest.skip('no /usr/bin/python3 here')
+    for name in ('out', 'out (deleted)'):
+        path = tmp_path / name
+        with open(path, 'wb') as out:
+            path.chmod(0o600)
+            control = subprocess.run([python, '-c', program], stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+            assert control.stderr == 'changed' and path.stat().st_mode & 0o777 == 0o640
+            path.chmod(0o600)
+            done = run('-w', tmp_path / 'granted', '--', python, '-c', program, stdout=out)
+        assert done.stderr == 'Operation not permitted' and path.stat().st_mode & 0o777 == 0o600, name
+    # What was unlinked and has another name is still its writer's.
+    program = ("import os; os.chdir(%r); fd = os.open('a', os.O_RDWR | os.O_CREAT); os.link('a', 'b'); os.unlink('a'); "
+               "os.fchmod(fd, 0o640)" % str(tmp_path / 'granted'))
+    assert run('-w', tmp_path / 'granted', '--', python, '-c', program).returncode == 0

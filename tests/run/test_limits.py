@@ -99,6 +99,61 @@ def test_several_that_are_refused():
     assert result.returncode == 128 + 9 and 'exceeded' in result.stderr
 
 
+OWN_LIMIT = '''
+import mmap, os, resource, subprocess, sys, time
+LIMIT, own, more = (int(a) << 20 for a in sys.argv[1:4])
+def soft():
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
+def set_soft(to):
+    resource.setrlimit(resource.RLIMIT_DATA, (to, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+def room(size):
+    try:
+        mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        return 'room'
+    except OSError:
+        return 'refused'
+def settle(what, then=0.2):
+    """Until it is so, and whether it still is a while later."""
+    end = time.monotonic() + 30
+    while not what() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(then)
+    return bool(what())
+print(room(more))
+set_soft(own)
+print(settle(lambda: soft() == own), room(more), room(own // 8))
+code = 'import resource; print(resource.getrlimit(resource.RLIMIT_DATA)[0])'
+print(subprocess.run([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True).stdout.strip() == str(own))
+# Less than its own is left while somebody else has much, and then its own again.
+code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_DATA, (-1, -1)); "
+        "data = b'x' * int(sys.argv[1]); print(flush=True); sys.stdin.read()")
+hog = subprocess.Popen([sys.executable, '-c', code, str(LIMIT - own)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+hog.stdout.readline()
+print(settle(lambda: soft() < own) if '--bare' not in sys.argv else True)
+hog.communicate()
+print(settle(lambda: soft() == own))
+set_soft(-1)
+print(settle(lambda: room(more) == 'room'))
+'''
+
+
+@pytest.mark.skipif(IN_VM, reason='an interpreter has a good part of the memory')
+def test_a_lower_limit_of_the_programs_own_stays():
+    """--memory-mode enomem moves the soft RLIMIT_DATA, but not above what a program chose (ulimit -Sd)."""
+    python = system_python()
+    limit, own, more = '256', '128', '160'
+    want = ['room', 'True refused room', 'True', 'True', 'True', 'True']
+    assert native(python, '-c', OWN_LIMIT, limit, own, more, '--bare').stdout.splitlines() == want
+    words = ['-m', f'{limit}M', '--memory-mode', 'enomem', '--']
+    result = run(*words, python, '-c', OWN_LIMIT, limit, own, more)
+    assert result.stdout.splitlines() == want, result.stdout + result.stderr
+    # The one that sandlock itself was started with.
+    shell = f'ulimit -Sd {100 << 10}; exec "$@"'
+    code = 'import resource, time; time.sleep(0.3); print(resource.getrlimit(resource.RLIMIT_DATA)[0])'
+    result = native('sh', '-c', shell, 'sh', common.SANDLOCK, 'run', *common.SYSTEM, *words, python, '-c', code)
+    assert result.stdout == f'{100 << 20}\n', result.stderr
+
+
 @pytest.mark.parametrize('words', [['--memory-mode', 'strict', '-m', '64M'], ['--memory-mode', 'enomem']])
 def test_bad_modes(words):
     result = run(*words, '--', 'true')

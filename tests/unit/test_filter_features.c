@@ -13,6 +13,7 @@
 #include "filter_fixture.h"
 
 #include "limits/limits.h"
+#include "net/net.h"
 
 #include "plan/internal.h"
 
@@ -100,7 +101,24 @@ static void test_combine(void **state)
     fixture_fini(&f);
 }
 
-/* Two lists that each let something pass: never less than either asks for. */
+/* Questions about interfaces are the netlink feature's; what changes them is refused. */
+static void test_interface_ioctls(void **state)
+{
+    static const struct check v[] = {
+        {"ioctl", NOTIFY, {0, 0x8910}},       {"ioctl", NOTIFY, {0, 0x8933}},
+        {"ioctl", NOTIFY, {0, 0x8914}},       {"ioctl", DENY(ENODEV), {0, 0x890b}},
+        {"ioctl", DENY(ENODEV), {0, 0x8980}}, {"ioctl", DENY(ENODEV), {0, 0x89f0}},
+        {"ioctl", ALLOW, {0, 0x8905}},        {"ioctl", ALLOW, {0, 0x541b}},
+    };
+    const struct feature *const list[] = {&net_netlink_feature};
+    struct fixture f;
+
+    (void)state;
+    fixture_init(&f);
+    CHECK(&f, list, 1, v);
+    fixture_fini(&f);
+}
+
 /* File attributes by ioctl belong to the feature that takes them, in the forms that it takes. */
 static void test_attribute_ioctls(void **state)
 {
@@ -332,7 +350,8 @@ int main(void)
         cmocka_unit_test(test_huge_mapping),     cmocka_unit_test(test_two_allowers),
         cmocka_unit_test(test_metadata_feature), cmocka_unit_test(test_observer_is_no_mediation),
         cmocka_unit_test(test_closed),           cmocka_unit_test(test_bad_features),
-        cmocka_unit_test(test_explain),          cmocka_unit_test(test_attribute_ioctls),
+        cmocka_unit_test(test_interface_ioctls), cmocka_unit_test(test_explain),
+        cmocka_unit_test(test_attribute_ioctls),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
