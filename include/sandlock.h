@@ -81,6 +81,9 @@ sandlock_builder_t *sandlock_sandbox_builder_fs_storage(sandlock_builder_t *b, c
 sandlock_builder_t *sandlock_sandbox_builder_on_exit(sandlock_builder_t *b, uint8_t action);
 sandlock_builder_t *sandlock_sandbox_builder_on_error(sandlock_builder_t *b, uint8_t action);
 sandlock_builder_t *sandlock_sandbox_builder_max_disk(sandlock_builder_t *b, const char *size);
+/* A commit keeps what it replaces until it is done, so that `sandlock recover --rollback` can take back one
+ * that failed in the middle. */
+sandlock_builder_t *sandlock_sandbox_builder_commit_backup(sandlock_builder_t *b, bool v);
 /* Absolute working directory of the command. */
 sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
 /* What may be connected to: [tcp://|udp://|icmp://]HOST[:PORTS], with a name, an address, a network
@@ -262,8 +265,8 @@ sandlock_transaction_result_t *sandlock_transaction_run(sandlock_transaction_t *
 int sandlock_transaction_kill(sandlock_transaction_t *t);
 void sandlock_transaction_free(sandlock_transaction_t *t);
 
-sandlock_disposition
-sandlock_transaction_result_disposition(const sandlock_transaction_result_t *r);
+sandlock_disposition sandlock_transaction_result_disposition(
+    const sandlock_transaction_result_t *r);
 /* 0; aborted: of the stage, 128+n, 124 (timeout), 126, 127; failed: 78 refused as such, 70 a stage could
  * not be driven, 74 the layer, a lock or the commit, 75 others changed the same files (try again). */
 int sandlock_transaction_result_exit_code(const sandlock_transaction_result_t *r);
@@ -273,12 +276,11 @@ char *sandlock_transaction_result_kept(const sandlock_transaction_result_t *r);
 /* The stages that were started, in order: how each ended and its stderr, of which the first and the last
  * 32 KiB are kept around a line "[N bytes left out]". Borrowed from the result, as is the next one. */
 uintptr_t sandlock_transaction_result_stages_len(const sandlock_transaction_result_t *r);
-const sandlock_result_t *
-sandlock_transaction_result_stage(const sandlock_transaction_result_t *r, uintptr_t i);
+const sandlock_result_t *sandlock_transaction_result_stage(const sandlock_transaction_result_t *r,
+                                                           uintptr_t i);
 /* The whole: what all stages changed, whatever became of it (sandlock_result_change*), and how the last
  * one ended. */
-const sandlock_result_t *
-sandlock_transaction_result_whole(const sandlock_transaction_result_t *r);
+const sandlock_result_t *sandlock_transaction_result_whole(const sandlock_transaction_result_t *r);
 void sandlock_transaction_result_free(sandlock_transaction_result_t *r);
 
 /* ---- the machine ---- */

@@ -29,7 +29,7 @@
 struct anchor {
     const struct anchor_setup *setup;
     int channel_fd, signal_fd;
-    int32_t leader, parent;
+    int32_t leader;
     int32_t leader_status;
     bool leader_ended, leader_reported, killing, scoped, orphaned;
     struct anchor_event event;
@@ -155,8 +155,7 @@ static void anchor_on_channel(struct anchor *a)
 
 static bool anchor_is_parked(const struct anchor *a)
 {
-    return !a->killing &&
-           __atomic_load_n(&a->setup->shared->go, __ATOMIC_ACQUIRE) == LAUNCH_WAIT;
+    return !a->killing && __atomic_load_n(&a->setup->shared->go, __ATOMIC_ACQUIRE) == LAUNCH_WAIT;
 }
 
 static void anchor_loop(struct anchor *a)
@@ -179,7 +178,7 @@ static void anchor_loop(struct anchor *a)
             anchor_signal(a, SIGKILL);
             retry.tv_nsec = MIN(retry.tv_nsec * 2, ANCHOR_RETRY_MAX_NS);
         }
-        if (r == 0 && waits && raw_getppid() != a->parent)
+        if (r == 0 && waits && raw_getppid() != a->setup->parent)
             anchor_orphaned(a);
         if (r > 0 && p[1].revents)
             anchor_on_channel(a);
@@ -234,10 +233,7 @@ static long anchor_prepare(const struct anchor_setup *s, struct anchor *a)
 int anchor_main(void *arg)
 {
     const struct anchor_setup *s = arg;
-    struct anchor a = {.setup = s,
-                       .channel_fd = -1,
-                       .signal_fd = -1,
-                       .parent = (int32_t)raw_getppid()};
+    struct anchor a = {.setup = s, .channel_fd = -1, .signal_fd = -1};
     long r;
 
     s->shared->anchor_pid = (int32_t)raw_getpid();
