@@ -109,7 +109,9 @@ static int recover_parse(struct recover_args *a, char *const *argv, struct error
             return error_set(err, ERROR_USAGE, -E2BIG, p.flag, "more than %d at a time",
                              RECOVER_MAX);
         a->v[a->n].id = value;
-        a->v[a->n++].what = o == RECOVER_OPTION_commit ? COW_RECOVER_COMMIT : COW_RECOVER_DROP;
+        a->v[a->n++].what = o == RECOVER_OPTION_commit     ? COW_RECOVER_COMMIT
+                            : o == RECOVER_OPTION_rollback ? COW_RECOVER_ROLLBACK
+                                                           : COW_RECOVER_DROP;
     }
     if (o != -ENOENT)
         return o;

@@ -81,6 +81,9 @@ sandlock_builder_t *sandlock_sandbox_builder_fs_storage(sandlock_builder_t *b, c
 sandlock_builder_t *sandlock_sandbox_builder_on_exit(sandlock_builder_t *b, uint8_t action);
 sandlock_builder_t *sandlock_sandbox_builder_on_error(sandlock_builder_t *b, uint8_t action);
 sandlock_builder_t *sandlock_sandbox_builder_max_disk(sandlock_builder_t *b, const char *size);
+/* A commit keeps what it replaces until it is done, so that `sandlock recover --rollback` can take back one
+ * that failed in the middle. */
+sandlock_builder_t *sandlock_sandbox_builder_commit_backup(sandlock_builder_t *b, bool v);
 /* Absolute working directory of the command. */
 sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
 /* What may be connected to: [tcp://|udp://|icmp://]HOST[:PORTS], with a name, an address, a network
@@ -227,6 +230,58 @@ int sandlock_result_change_entry(const sandlock_result_t *r, uintptr_t i, int si
 char *sandlock_result_change_target(const sandlock_result_t *r, uintptr_t i, int side);
 void sandlock_result_free(sandlock_result_t *r);
 void sandlock_string_free(char *s);
+
+/* ---- transactions ----
+ * Commands that run one after another on one work directory, each under its own policy: a stage sees,
+ * and executes, what those before it staged. When all of them end with exit code 0 there is one commit;
+ * a stage that ends otherwise, cannot be started or meets the timeout is the last one, and nothing is
+ * committed. Processes that a stage leaves behind end with it. Killed, the program leaves the work
+ * directory as it was, or a commit that `sandlock recover` finishes.
+ *
+ * The policies must have the same work directory (whatever it is called), storage and disk limit, no
+ * root of their own and no actions (on_exit, on_error); anything else, and fewer than two stages, is
+ * refused before something runs or is stored. */
+typedef struct sandlock_transaction_t sandlock_transaction_t;
+typedef struct sandlock_transaction_result_t sandlock_transaction_result_t;
+
+/* Exactly one. 32-bit unsigned in the ABI. */
+typedef enum sandlock_disposition {
+    SANDLOCK_DISPOSITION_COMMITTED = 0,
+    SANDLOCK_DISPOSITION_DRY_RUN = 1, /* all did well, nothing was committed */
+    SANDLOCK_DISPOSITION_ABORTED = 2, /* by the last stage that ran, nothing was committed */
+    SANDLOCK_DISPOSITION_FAILED = 3,  /* not by a stage; the exit code and the message say why */
+} sandlock_disposition;
+
+sandlock_transaction_t *sandlock_transaction_new(void); /* NULL when out of memory */
+/* The next stage; arguments as of sandlock_create(), the policy must outlive the run. 0 or a negative errno. */
+int sandlock_transaction_add(sandlock_transaction_t *t, const sandlock_sandbox_t *policy,
+                             const char *name, const char *const *argv, unsigned int argc);
+/* Run and list, commit nothing. Milliseconds for all stages together, not for the commit; 0: none. */
+int sandlock_transaction_set_dry_run(sandlock_transaction_t *t, bool v);
+int sandlock_transaction_set_timeout(sandlock_transaction_t *t, uint64_t ms);
+/* Runs all of it; once, then NULL. stdin and stdout are inherited, stderr is collected per stage. */
+sandlock_transaction_result_t *sandlock_transaction_run(sandlock_transaction_t *t);
+/* From another thread: the stage that runs is killed and none follows. A commit goes on. */
+int sandlock_transaction_kill(sandlock_transaction_t *t);
+void sandlock_transaction_free(sandlock_transaction_t *t);
+
+sandlock_disposition sandlock_transaction_result_disposition(
+    const sandlock_transaction_result_t *r);
+/* 0; aborted: of the stage, 128+n, 124 (timeout), 126, 127; failed: 78 refused as such, 70 a stage could
+ * not be driven, 74 the layer, a lock or the commit, 75 others changed the same files (try again). */
+int sandlock_transaction_result_exit_code(const sandlock_transaction_result_t *r);
+/* Failed: one line, else NULL. Where the changes of a commit that failed lie for `sandlock recover`, or NULL. */
+char *sandlock_transaction_result_message(const sandlock_transaction_result_t *r);
+char *sandlock_transaction_result_kept(const sandlock_transaction_result_t *r);
+/* The stages that were started, in order: how each ended and its stderr, of which the first and the last
+ * 32 KiB are kept around a line "[N bytes left out]". Borrowed from the result, as is the next one. */
+uintptr_t sandlock_transaction_result_stages_len(const sandlock_transaction_result_t *r);
+const sandlock_result_t *sandlock_transaction_result_stage(const sandlock_transaction_result_t *r,
+                                                           uintptr_t i);
+/* The whole: what all stages changed, whatever became of it (sandlock_result_change*), and how the last
+ * one ended. */
+const sandlock_result_t *sandlock_transaction_result_whole(const sandlock_transaction_result_t *r);
+void sandlock_transaction_result_free(sandlock_transaction_result_t *r);
 
 /* ---- the machine ---- */
 

@@ -39,6 +39,8 @@ struct sandlock_handle_t {
     struct error err;
 };
 
+/* Of an instance; NULL is none. */
+bool instance_name_is_valid(const char *name);
 /* Once, after the wait: commits, drops, keeps or defers. A failure becomes the run's result, too. */
 int outcome_settle(struct sandlock_handle_t *h);
 int outcome_changes(const struct cow_changes *from, struct outcome_changes *ret);

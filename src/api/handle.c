@@ -13,11 +13,13 @@ static const struct sandlock_builder_t *policy_of(const sandlock_sandbox_t *p)
     return (const struct sandlock_builder_t *)p;
 }
 
-static bool name_is_valid(const char *name)
+bool instance_name_is_valid(const char *name)
 {
     struct policy scratch;
     bool ok;
 
+    if (!name)
+        return true;
     policy_init(&scratch);
     ok = policy_set_name(&scratch, "name", name, NULL) == 0;
     policy_fini(&scratch);
@@ -44,7 +46,7 @@ static struct sandlock_handle_t *handle_new(const sandlock_sandbox_t *policy, co
     struct sandlock_handle_t *h;
     int r = 0;
 
-    if (!policy || !argv || argc == 0 || !argv[0] || !argv[0][0] || (name && !name_is_valid(name)))
+    if (!policy || !argv || argc == 0 || !argv[0] || !argv[0][0] || !instance_name_is_valid(name))
         return NULL;
     h = calloc(1, sizeof(*h));
     if (!h)

@@ -32,6 +32,25 @@ struct sandbox {
     bool holds_signals;
 };
 
+/* ---- settle.c: about a layer whose run, or last run, is over ---- */
+int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage_result *ret,
+                struct error *err);
+int settle_keep(struct cow_layer *l, const char *why, struct stage_result *ret, struct error *err);
+/* All or none. A commit that did not happen leaves the layers for another attempt. */
+int settle_commit(struct cow_layer *const *l, size_t n, cow_progress *progress,
+                  struct stage_result *ret, struct error *err);
+
+/* ---- capped.c: the beginning and the end of a stream ---- */
+#define CAPPED_HALF (32u << 10)
+struct capped {
+    struct buf head;
+    char *tail; /* a ring of CAPPED_HALF bytes, once they are needed */
+    uint64_t total;
+};
+void capped_add(struct capped *c, const char *data, size_t n);
+/* Head, a line that says how much is left out, tail. Empties it. */
+void capped_take(struct capped *c, struct buf *out);
+
 /* Of a process of our own, from just before the command exists to the end of its run: the signals that are
  * passed on to it wait until sandbox_wait() takes them, rather than end us and with us the command. */
 void signals_hold(struct sandbox *s);

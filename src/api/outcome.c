@@ -44,6 +44,13 @@ _public_ sandlock_builder_t *sandlock_sandbox_builder_max_disk(sandlock_builder_
     return builder_text(b, "max_disk", size, policy_set_max_disk);
 }
 
+_public_ sandlock_builder_t *sandlock_sandbox_builder_commit_backup(sandlock_builder_t *b, bool v)
+{
+    if (b)
+        b->policy.commit_backup = v;
+    return b;
+}
+
 static sandlock_builder_t *builder_action(sandlock_builder_t *b, const char *field, uint8_t action,
                                           enum stage_action *to)
 {

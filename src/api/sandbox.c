@@ -136,7 +136,7 @@ int sandbox_create(const struct policy *p, const struct sandbox_options *o, stru
     if (o->own_process) /* orphans come to us should the anchor be killed by somebody */
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     r = !s->env ? error_set(err, ERROR_SETUP, -ENOMEM, "environment", "%s", error_text(ENOMEM))
-                : plan_build(p, kernel_probe(), &s->plan, err);
+                : plan_build_on(p, kernel_probe(), o->layer, &s->plan, err);
     if (r == 0 && s->plan.root && s->plan.root->layer)
         cow_set_progress(s->plan.root->layer, o->progress, NULL);
     for (int i = 0; i < 3 && r == 0; i++) {

@@ -43,8 +43,8 @@ static enum stage_action settle_action(const struct sandbox *s, const struct run
     return p->on_error ? p->on_error : STAGE_ABORT;
 }
 
-static int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage_result *ret,
-                       struct error *err)
+int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage_result *ret,
+                struct error *err)
 {
     struct cow_changes c = {0};
     int e = cow_changes(l, &c);
@@ -68,8 +68,7 @@ static int settle_list(struct cow_layer *l, const struct stage_wish *wish, struc
                  : 0;
 }
 
-static int settle_keep(struct cow_layer *l, const char *why, struct stage_result *ret,
-                       struct error *err)
+int settle_keep(struct cow_layer *l, const char *why, struct stage_result *ret, struct error *err)
 {
     int e = cow_keep(l, why, err);
 
@@ -78,9 +77,8 @@ static int settle_keep(struct cow_layer *l, const char *why, struct stage_result
     return e;
 }
 
-/* All or none. A commit that did not happen leaves the layers for another attempt. */
-static int settle_commit(struct cow_layer *const *l, size_t n, cow_progress *progress,
-                         struct stage_result *ret, struct error *err)
+int settle_commit(struct cow_layer *const *l, size_t n, cow_progress *progress,
+                  struct stage_result *ret, struct error *err)
 {
     struct cow_report report = {.progress = progress};
     int e = cow_commit(l, n, &report, err);
@@ -161,6 +159,10 @@ int sandbox_settle(struct sandbox *s, const struct run_result *run, const struct
     if (!s->lost) { /* a receiver may still be at work for a task that is dead */
         supervisor_free(s->supervisor);
         s->supervisor = NULL;
+    }
+    if (s->plan.root->layer_lent) { /* decided about where all stages are seen */
+        s->plan.root->layer = NULL;
+        return 0;
     }
     action = settle_action(s, run);
     if (wish && ret && (wish->list || wish->diff || wish->json || wish->changes))

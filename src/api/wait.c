@@ -26,6 +26,7 @@ struct wait_loop {
     struct run_result *result;
     uint64_t timeout_at, kill_at;
     int signal_fd;
+    struct capped capped[2];
     bool leader_ended, empty, timed_out, serving;
     int status;
 };
@@ -186,7 +187,9 @@ static void loop_on_stream(struct wait_loop *w, int i)
     char chunk[65536];
     ssize_t n = read(*fd, chunk, sizeof(chunk));
 
-    if (n > 0)
+    if (n > 0 && w->s->options.capture_capped)
+        capped_add(&w->capped[i - 1], chunk, (size_t)n);
+    else if (n > 0)
         buf_add(&w->result->out[i - 1], chunk, (size_t)n);
     else if (n == 0 || (errno != EAGAIN && errno != EINTR))
         *fd = util_close(*fd);
@@ -274,6 +277,8 @@ static void loop_drain(struct wait_loop *w)
 
         while (*fd >= 0 && poll(&p, 1, 0) == 1)
             loop_on_stream(w, i);
+        if (w->s->options.capture_capped)
+            capped_take(&w->capped[i - 1], &w->result->out[i - 1]);
     }
 }
 

@@ -23,6 +23,8 @@
 /* wait4 walks all children: with a fork bomb's 30,000 reap in batches, not one a signal. */
 #define ANCHOR_BATCH_AFTER 256
 #define ANCHOR_BATCH_NS 5000000
+/* A parked command still shares the supervisor's descriptors, so the channel stays open without one. */
+#define ANCHOR_PARKED_NS 250000000
 
 struct anchor {
     const struct anchor_setup *setup;
@@ -119,6 +121,14 @@ static bool anchor_reap(struct anchor *a)
     }
 }
 
+/* The supervisor is gone. */
+static void anchor_orphaned(struct anchor *a)
+{
+    a->orphaned = true;
+    a->killing = true;
+    anchor_signal(a, SIGKILL);
+}
+
 static void anchor_on_channel(struct anchor *a)
 {
     unsigned char m[2] = {0, 0};
@@ -126,10 +136,8 @@ static void anchor_on_channel(struct anchor *a)
 
     if (r == -EAGAIN || r == -EINTR)
         return;
-    if (r <= 0) { /* the supervisor is gone */
-        a->orphaned = true;
-        a->killing = true;
-        anchor_signal(a, SIGKILL);
+    if (r <= 0) {
+        anchor_orphaned(a);
         return;
     }
     if (m[0] == ANCHOR_KILL) {
@@ -145,8 +153,14 @@ static void anchor_on_channel(struct anchor *a)
     }
 }
 
+static bool anchor_is_parked(const struct anchor *a)
+{
+    return !a->killing && __atomic_load_n(&a->setup->shared->go, __ATOMIC_ACQUIRE) == LAUNCH_WAIT;
+}
+
 static void anchor_loop(struct anchor *a)
 {
+    const struct timespec parked = {0, ANCHOR_PARKED_NS};
     struct timespec retry = {0, ANCHOR_RETRY_NS};
     const struct timespec batch = {0, ANCHOR_BATCH_NS};
     unsigned turns = 0;
@@ -157,12 +171,15 @@ static void anchor_loop(struct anchor *a)
     while (anchor_reap(a)) {
         struct pollfd p[2] = {{.fd = a->signal_fd, .events = POLLIN},
                               {.fd = a->orphaned ? -1 : a->channel_fd, .events = POLLIN}};
-        long r = raw_ppoll(p, 2, a->killing ? &retry : NULL);
+        bool waits = anchor_is_parked(a);
+        long r = raw_ppoll(p, 2, a->killing ? &retry : waits ? &parked : NULL);
 
         if (r == 0 && a->killing) {
             anchor_signal(a, SIGKILL);
             retry.tv_nsec = MIN(retry.tv_nsec * 2, ANCHOR_RETRY_MAX_NS);
         }
+        if (r == 0 && waits && raw_getppid() != a->setup->parent)
+            anchor_orphaned(a);
         if (r > 0 && p[1].revents)
             anchor_on_channel(a);
         if (r > 0 && p[0].revents)

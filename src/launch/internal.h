@@ -108,6 +108,7 @@ struct anchor_setup {
     void *child_stack_top;
     int channel_fd; /* our end */
     int ruleset_fd; /* scope-only ruleset, or -1: no atomic kill */
+    int32_t parent; /* the supervisor's process */
     int32_t *pids;  /* scratch for the tree walk when there is no scope */
     size_t npids;
 };

@@ -101,6 +101,7 @@ static int launch_anchor(const struct launch_spec *spec, struct launch *l, struc
     b->anchor.shared = &b->shared;
     b->anchor.child = &b->child;
     b->anchor.channel_fd = pair[1];
+    b->anchor.parent = (int32_t)getpid();
     b->anchor.ruleset_fd = spec->plan->anchor_fd;
     if (b->anchor.ruleset_fd < 0) {
         b->pids = calloc(TREE_PIDS, sizeof(*b->pids));

@@ -151,8 +151,8 @@ static int build_rulesets(struct plan *p, const struct landlock_masks *m, struct
     return p->root && p->root->layer ? build_storage_rules(p, m, err) : 0;
 }
 
-int plan_build(const struct policy *policy, const struct kernel *kernel, struct plan *ret,
-               struct error *err)
+int plan_build_on(const struct policy *policy, const struct kernel *kernel, struct cow_layer *layer,
+                  struct plan *ret, struct error *err)
 {
     struct plan p = {
         .policy = policy, .kernel = kernel, .anchor_fd = -1, .ruleset_fd = -1, .nested_fd = -1};
@@ -164,7 +164,7 @@ int plan_build(const struct policy *policy, const struct kernel *kernel, struct 
     if (r == 0)
         r = select_features(&p, err);
     if (r == 0 && p.root && p.root->workdir)
-        r = root_stage(p.root, policy, err);
+        r = layer ? root_stage_on(p.root, policy, layer, err) : root_stage(p.root, policy, err);
     if (r == 0)
         r = build_filter(&p, err);
     if (r == 0)
@@ -175,6 +175,12 @@ int plan_build(const struct policy *policy, const struct kernel *kernel, struct 
     }
     *ret = p;
     return 0;
+}
+
+int plan_build(const struct policy *policy, const struct kernel *kernel, struct plan *ret,
+               struct error *err)
+{
+    return plan_build_on(policy, kernel, NULL, ret, err);
 }
 
 uint32_t plan_denied_ret(const struct plan *p, const struct seccomp_data *d)

@@ -35,6 +35,11 @@ struct plan {
 /* Fills *ret or reports which field or protection failed. plan_fini accepts a zeroed plan. */
 int plan_build(const struct policy *policy, const struct kernel *kernel, struct plan *ret,
                struct error *err);
+/* The same for a run that goes on with a layer that another one left (NULL: as above). It stays the
+ * caller's, and outlives the plan. */
+struct cow_layer;
+int plan_build_on(const struct policy *policy, const struct kernel *kernel, struct cow_layer *layer,
+                  struct plan *ret, struct error *err);
 void plan_fini(struct plan *p);
 
 /* The features that the policy needs, in dispatch order; each is asked once. Their number or -errno. */

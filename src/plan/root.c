@@ -32,7 +32,7 @@ void root_free(struct root *r)
 {
     if (!r)
         return;
-    if (r->layer) {
+    if (r->layer && !r->layer_lent) {
         (void)cow_abort(r->layer, NULL);
         cow_free(r->layer);
     }

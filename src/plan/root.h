@@ -40,6 +40,7 @@ struct root {
     int workdir_fd;          /* O_PATH */
     char *workdir_seen[2];   /* its names in the tree; NULL: none */
     struct cow_layer *layer; /* what lies below it is looked up there: from root_stage() on */
+    bool layer_lent;         /* it is somebody else's, who decides about it */
     const struct root_mount *layer_mount; /* on which the work directory lies; NULL: the root */
     bool layer_shared;                    /* it is of an image's cache: never committed */
 };
@@ -50,6 +51,9 @@ int root_new(const struct policy *p, struct root **ret, struct error *err);
 int root_workdir(struct root *r, const struct policy *p, struct error *err);
 /* Makes the layer of --workdir: where changes go. No layer, no run (CW-13). */
 int root_stage(struct root *r, const struct policy *p, struct error *err);
+/* The layer that a run before this one left, of the same work directory: it is lent. */
+int root_stage_on(struct root *r, const struct policy *p, struct cow_layer *layer,
+                  struct error *err);
 /* A layer that is still there was never decided about: it is dropped. */
 void root_free(struct root *r);
 

@@ -168,9 +168,25 @@ int root_stage(struct root *r, const struct policy *p, struct error *err)
                                 .command = p->name,
                                 .max_bytes = p->max_disk,
                                 .never_commit = r->layer_shared,
+                                .backup = p->commit_backup,
                                 .keep_orphan = !p->dry_run && p->on_error == STAGE_KEEP};
 
     return cow_create(r->workdir_fd, &config, &r->layer, err);
+}
+
+int root_stage_on(struct root *r, const struct policy *p, struct cow_layer *layer,
+                  struct error *err)
+{
+    struct sys_ident id;
+    int e = sys_identify(r->workdir_fd, &id);
+
+    if (e == 0 && !cow_is_top(layer, &id))
+        e = -ESTALE;
+    if (e < 0)
+        return error_set(err, ERROR_SETUP, e, WORKDIR, "%s is another directory now", p->workdir);
+    r->layer = layer;
+    r->layer_lent = true;
+    return 0;
 }
 
 /* ---- questions ---- */

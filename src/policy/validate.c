@@ -176,6 +176,8 @@ static int validate_workdir(const struct policy *p, struct error *err)
             return refuse(err, "--on-error", alone);
         if (p->max_disk)
             return refuse(err, "--max-disk", alone);
+        if (p->commit_backup)
+            return refuse(err, "--commit-backup", alone);
         return p->dry_run ? refuse(err, "--dry-run", alone) : 0;
     }
     if (p->dry_run && (p->on_exit == STAGE_COMMIT || p->on_exit == STAGE_KEEP))

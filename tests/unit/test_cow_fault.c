@@ -426,6 +426,115 @@ static void test_errors_in_commit(void **state)
     }
 }
 
+/* ---- rolled back ---- */
+
+/* What the last one was told: that there is no way back; that there is nothing to take back, because the commit
+ * had not begun, or had ended and its storage was going. */
+static bool complete, nothing;
+
+static int roll_one(const struct cow_info *i, void *arg)
+{
+    struct cow_report report = {0};
+    struct error err = {0};
+    int *storage_fd = arg, e;
+
+    e = cow_recover(*storage_fd, i->id, COW_RECOVER_ROLLBACK, &report, &err);
+    complete = e == -EALREADY;
+    nothing = e == -ENODATA;
+    if (e < 0 && e != -ENODATA && !complete && !fault.hit)
+        fail_msg("rollback: %s: %s\n%s", err.where, err.message, buf_cstr(&report.notes));
+    cow_report_fini(&report);
+    return 0;
+}
+
+static void roll_all(const char *storage)
+{
+    int fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    assert_true(fd >= 0);
+    if (cow_storage_list(fd, roll_one, &fd) < 0)
+        assert_true(fault.hit);
+    close(fd);
+}
+
+static bool commit_fails_at(struct trees *t, int at, int error, int *ret_calls)
+{
+    struct cow_report report = {0};
+    struct error err = {0};
+    int e;
+
+    arm(at, error, false);
+    e = cow_commit(&t->l, 1, &report, &err);
+    fault.armed = false;
+    *ret_calls = fault.count;
+    cow_report_fini(&report);
+    cow_free(t->l);
+    t->l = NULL;
+    return e < 0;
+}
+
+/* The commit fails at one call; the rollback too, at each of `again` (-1: never), and is repeated. */
+static void rolled_back(const char *storage, int at, int again, int *ret_calls, int *ret_again,
+                        int *ret_rolled)
+{
+    struct trees t = {.lower_fd = -1};
+    bool failed;
+
+    trees_make(&t, "work", storage);
+    complete = nothing = false;
+    failed = commit_fails_at(&t, at, EIO, ret_calls);
+    arm(again, EIO, false);
+    roll_all(storage);
+    fault.armed = false;
+    *ret_again = fault.count;
+    if (again >= 0 && !complete)
+        roll_all(storage); /* once more */
+    recover_all(storage);
+    if (failed && nothing)
+        which(&t, at);
+    else if (failed && complete)
+        assert_int_equal(which(&t, at), 1);
+    else if (failed && which(&t, at) != 0)
+        fail_msg("failed at %d, rollback at %d: not the old tree", at, again);
+    if (!failed)
+        assert_int_equal(which(&t, at), 1);
+    *ret_rolled += failed && !nothing && !complete;
+    trees_fini(&t);
+}
+
+static void rollback_everywhere(const char *storage)
+{
+    int calls, inner, ignored, rolled = 0;
+
+    fix_backup = true;
+    rolled_back(storage, -1, -1, &calls, &inner, &rolled);
+    assert_int_equal(rolled, 0);
+    for (int at = 0; at < calls; at += stride(calls)) {
+        rolled_back(storage, at, -1, &ignored, &inner, &rolled);
+        if (at > calls / 2)
+            rolled_back(storage, at, (at * 7) % (inner + 1), &ignored, &ignored, &rolled);
+    }
+    fix_backup = false;
+    print_message("%d calls, %d rolled back\n", calls, rolled);
+    assert_true(rolled > 0);
+}
+
+static void test_rollback(void **state)
+{
+    (void)state;
+    rollback_everywhere(storage_path);
+}
+
+static void test_rollback_other_fs(void **state)
+{
+    char storage[PATH_MAX];
+
+    (void)state;
+    if (!fix_other_fs(storage))
+        skip();
+    rollback_everywhere(storage);
+}
+
 static int begin(void **state)
 {
     struct timespec now;
@@ -453,7 +562,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_errors_in_the_run),       cmocka_unit_test(test_kill_in_commit),
         cmocka_unit_test(test_kill_in_commit_other_fs), cmocka_unit_test(test_kill_in_transaction),
-        cmocka_unit_test(test_errors_in_commit),
+        cmocka_unit_test(test_errors_in_commit),        cmocka_unit_test(test_rollback),
+        cmocka_unit_test(test_rollback_other_fs),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

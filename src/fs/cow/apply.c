@@ -193,7 +193,85 @@ static int set_owner(struct apply *a, const struct place *at, const struct cow_s
     return 0;
 }
 
-static int place_link(struct apply *a, const struct place *from, const struct place *to)
+/* ---- what a commit with a backup keeps, by the number of the step ---- */
+
+static void backup_name(char kind, const struct cow_step *s, const struct cow_plan *p,
+                        char name[24])
+{
+    snprintf(name, 24, "%c%zu", kind, (size_t)(s - p->v));
+}
+
+/* The file that is about to be replaced: a second link, or where that is not allowed a copy. */
+static int backup_replaced(struct apply *a, const struct place *to, const struct cow_step *s)
+{
+    struct cow_attr kept, now;
+    char name[24];
+    int e;
+
+    if (!a->p->l->backup)
+        return 0;
+    backup_name('b', s, a->p, name);
+    if (cow_attr_at(a->limbo_fd, name, &kept) == 0)
+        return 0;
+    e = cow_attr_at(to->fd, to->name, &now);
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    if (linkat(to->fd, to->name, a->limbo_fd, name, 0) == 0)
+        return 0;
+    if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
+        return -errno;
+    e = cow_remove_tree(a->limbo_fd, "q");
+    if (e == 0)
+        e = cow_copy_tree_entry(to->fd, to->name, a->limbo_fd, "q");
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", a->limbo_fd, name, 0);
+}
+
+/* Attributes, on an empty object. */
+static int backup_attrs(struct apply *a, int fd, const struct cow_step *s)
+{
+    _cleanup_close_ int made_fd = -1;
+    struct cow_attr kept;
+    char name[24];
+    bool owner;
+    int e;
+
+    if (!a->p->l->backup || !s->lower)
+        return 0;
+    backup_name('a', s, a->p, name);
+    if (cow_attr_at(a->limbo_fd, name, &kept) == 0)
+        return 0;
+    e = cow_remove_tree(a->limbo_fd, "q");
+    if (e < 0)
+        return e;
+    if (S_ISDIR(s->old.mode))
+        e = mkdirat(a->limbo_fd, "q", 0700) < 0 ? -errno : 0;
+    else
+        e = mknodat(a->limbo_fd, "q", S_IFREG | 0600, 0) < 0 ? -errno : 0;
+    made_fd = e < 0 ? e : sys_open_path(a->limbo_fd, "q", O_NOFOLLOW);
+    if (made_fd < 0)
+        return made_fd;
+    if (!S_ISLNK(s->old.mode))
+        e = cow_copy_attrs(fd, &s->old, made_fd, true, &owner);
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", a->limbo_fd, name, 0);
+}
+
+/* Instead of being removed. */
+static int backup_removed(struct apply *a, const struct place *at, const struct cow_step *s)
+{
+    char name[24];
+    int e;
+
+    backup_name('r', s, a->p, name);
+    e = sys_renameat2(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
+    /* To move a directory its owner must be able to write to it; undoing sets the mode back. */
+    if (e == -EACCES && S_ISDIR(s->attr.mode) &&
+        fchmodat(at->fd, at->name, (s->attr.mode & 07777) | 0700, 0) == 0)
+        e = sys_renameat2(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
+    return e == -ENOENT ? 0 : e;
+}
+
+static int place_link(struct apply *a, const struct place *from, const struct place *to,
+                      const struct cow_step *s)
 {
     struct cow_attr source, there;
     int e = cow_attr_at(from->fd, from->name, &source);
@@ -207,7 +285,9 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     e = cow_attr_at(to->fd, to->name, &there);
     if (e < 0 || cow_attr_same(&source, &there))
         return e; /* done; and a rename onto another link of itself would do nothing */
-    e = cow_remove_tree(a->limbo_fd, "p");
+    e = backup_replaced(a, to, s);
+    if (e == 0)
+        e = cow_remove_tree(a->limbo_fd, "p");
     if (e == 0 && linkat(from->fd, from->name, a->limbo_fd, "p", 0) < 0)
         e = -errno;
     return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to->fd, to->name, 0);
@@ -227,7 +307,7 @@ static int step_place(struct apply *a, const struct cow_step *s)
     if (e == -ENOENT) /* taken already? */
         return cow_attr_at(to.fd, to.name, &there);
     if (e == 0 && s->op == STEP_PLACE) {
-        e = place_link(a, &from, &to);
+        e = place_link(a, &from, &to, s);
     } else if (e == 0) {
         if (S_ISDIR(source.mode))
             forget_dir(a);
@@ -247,10 +327,12 @@ static int step_remove(struct apply *a, const struct cow_step *s)
     e = is_there(&at, &s->attr);
     if (e <= 0)
         return e;
-    if (S_ISDIR(s->attr.mode)) {
+    if (S_ISDIR(s->attr.mode))
         forget_dir(a);
+    if (a->p->l->backup)
+        return backup_removed(a, &at, s);
+    if (S_ISDIR(s->attr.mode))
         return cow_remove_tree(at.fd, at.name);
-    }
     return unlinkat(at.fd, at.name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
@@ -287,7 +369,9 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
         attr.uid = s->uid;
         attr.gid = s->gid;
     }
-    e = cow_copy_attrs(from_fd, &attr, to_fd, false, &owner);
+    e = backup_attrs(a, to_fd, s);
+    if (e == 0)
+        e = cow_copy_attrs(from_fd, &attr, to_fd, false, &owner);
     if (e == 0 && !owner)
         note_owner(a, s->path, attr.uid, attr.gid);
     return e;
@@ -383,5 +467,188 @@ int cow_stage_bodies(struct cow_plan *p)
             p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
     }
     util_close(limbo_fd);
+    return e;
+}
+
+/* ---- back ---- */
+
+/* From the limbo to where it was; nothing may have come there meanwhile. */
+static int undo_return(struct apply *a, const char *name, const char *path,
+                       const struct cow_step *s)
+{
+    _cleanup_place_ struct place at = {-1, NULL};
+    struct cow_attr kept;
+    int e = cow_attr_at(a->limbo_fd, name, &kept);
+
+    if (e < 0)
+        return e == -ENOENT ? 0 : e; /* never left, or is back */
+    e = place_open(a, 'L', path, &at);
+    if (e < 0)
+        return e;
+    if (S_ISDIR(kept.mode))
+        forget_dir(a);
+    e = sys_renameat2(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
+    if (e == 0 && s->op == STEP_REMOVE && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
+        fchmodat(at.fd, at.name, s->attr.mode & 07777, 0) < 0)
+        e = -errno;
+    return e;
+}
+
+/* A link that was kept of it is its own, where the name is still there. */
+static int undo_keep(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place at = {-1, NULL};
+    struct cow_attr there;
+    int e = place_open(a, 'L', s->source, &at);
+
+    if (e == 0 && cow_attr_at(at.fd, at.name, &there) == 0)
+        return 0;
+    return e < 0 ? e : undo_return(a, s->path, s->source, s);
+}
+
+static int undo_place(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place from = {-1, NULL}, at = {-1, NULL};
+    struct cow_attr source, there, kept;
+    char name[24];
+    int e = place_open(a, 'L', s->path, &at);
+
+    if (e < 0) /* what it would lie in was never made, or is gone again */
+        return e == -ENOENT || e == -ENOTDIR ? 0 : e;
+    e = cow_attr_at(at.fd, at.name, &there);
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    if (s->op == STEP_TAKE) { /* a directory of lower, on its way */
+        if (!cow_attr_same(&s->attr, &there) || cow_attr_at(a->limbo_fd, s->source, &kept) == 0)
+            return 0;
+        forget_dir(a);
+        return sys_renameat2(at.fd, at.name, a->limbo_fd, s->source, RENAME_NOREPLACE);
+    }
+    e = place_open(a, s->base, s->source, &from);
+    if (e == 0)
+        e = cow_attr_at(from.fd, from.name, &source);
+    if (e < 0) /* the limbo goes when everything is back */
+        return e == -ENOENT && s->base == 'X' ? 0 : e;
+    if (!cow_attr_same(&source, &there))
+        return 0; /* not replaced, or back */
+    backup_name('b', s, a->p, name);
+    e = cow_attr_at(a->limbo_fd, name, &kept);
+    if (e == 0)
+        return sys_renameat2(a->limbo_fd, name, at.fd, at.name, 0);
+    if (e != -ENOENT)
+        return e;
+    return unlinkat(at.fd, at.name, 0) < 0 ? -errno : 0;
+}
+
+static int undo_mkdir(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place at = {-1, NULL};
+    const struct cow_step *before = s > a->p->v ? s - 1 : s;
+    struct cow_attr there;
+    int e = place_open(a, 'L', s->path, &at);
+
+    if (e == 0)
+        e = cow_attr_at(at.fd, at.name, &there);
+    if (e < 0)
+        return e == -ENOENT || e == -ENOTDIR ? 0 : e;
+    /* What was in its way is back, or was never moved. */
+    if (before->op == STEP_ASIDE && strcmp(before->source, s->path) == 0 &&
+        cow_attr_same(&before->attr, &there))
+        return 0;
+    forget_dir(a);
+    return unlinkat(at.fd, at.name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+static int undo_once(struct apply *a, const struct cow_step *s)
+{
+    char name[24];
+
+    switch (s->op) {
+    case STEP_KEEP: return s->base == 'S' ? 0 : undo_keep(a, s);
+    case STEP_OUT:
+    case STEP_ASIDE: return undo_return(a, s->path, s->source, s);
+    case STEP_MKDIR: return undo_mkdir(a, s);
+    case STEP_PLACE:
+    case STEP_TAKE: return undo_place(a, s);
+    case STEP_REMOVE: backup_name('r', s, a->p, name); return undo_return(a, name, s->path, s);
+    default: return 0; /* when everything has its place again */
+    }
+}
+
+static int undo_attrs(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_close_ int to_fd = open_object(a, s->lower), from_fd = -1;
+    struct cow_attr now;
+    char name[24];
+    bool owner;
+    int e;
+
+    if (to_fd < 0)
+        return to_fd;
+    e = cow_attr_fd(to_fd, &now);
+    if (e == 0 && !cow_attr_same(&s->old, &now))
+        e = -ESTALE;
+    if (e < 0)
+        return e;
+    backup_name('a', s, a->p, name);
+    from_fd = S_ISLNK(now.mode) ? to_fd : sys_open_path(a->limbo_fd, name, O_NOFOLLOW);
+    if (from_fd < 0) { /* xattrs were not touched; what a directory holds was */
+        e = now.mode == s->old.mode ? 0 : sys_chmod_fd(to_fd, s->old.mode & 07777);
+        return e < 0 ? e : cow_set_times(to_fd, &s->old);
+    }
+    e = cow_copy_attrs(from_fd, &s->old, to_fd, false, &owner);
+    if (from_fd == to_fd)
+        from_fd = -1;
+    if (e == 0 && !owner)
+        note_owner(a, s->lower, s->old.uid, s->old.gid);
+    return e;
+}
+
+/* What lies in a directory before the directory, which may close. */
+static int undo_order(const void *x, const void *y)
+{
+    return -strcmp((*(struct cow_step *const *)x)->lower, (*(struct cow_step *const *)y)->lower);
+}
+
+static int undo_all_attrs(struct apply *a)
+{
+    struct cow_step **v = calloc(a->p->n + 1, sizeof(struct cow_step *));
+    size_t n = 0;
+    int e = v ? 0 : -ENOMEM;
+
+    for (size_t i = 0; i < a->p->n && e == 0; i++) {
+        if (a->p->v[i].lower)
+            v[n++] = &a->p->v[i];
+    }
+    if (n)
+        qsort(v, n, sizeof(struct cow_step *), undo_order);
+    for (size_t i = 0; i < n && e == 0; i++)
+        e = undo_attrs(a, v[i]);
+    free(v);
+    return e;
+}
+
+int cow_undo(struct cow_journal *j, struct cow_report *report)
+{
+    struct cow_plan *p = &j->plan;
+    struct apply a = {.p = p, .report = report, .dir_fd = -1};
+    int e = 0;
+
+    a.limbo_fd = cow_limbo_open(p->l, true);
+    if (a.limbo_fd < 0)
+        return a.limbo_fd;
+    for (size_t i = p->n; i > 0 && e == 0; i--) {
+        e = undo_once(&a, &p->v[i - 1]);
+        if (e < 0) {
+            buf_add_quoted(&report->notes, "", p->v[i - 1].path);
+            buf_addf(&report->notes, ": step %zu cannot be taken back: %s\n", i - 1, error_text(e));
+        }
+        if (report->progress)
+            report->progress(report->progress_arg, "rolling back", p->n - i + 1, p->n);
+    }
+    forget_dir(&a);
+    if (e == 0)
+        e = undo_all_attrs(&a);
+    util_close(a.limbo_fd);
     return e;
 }

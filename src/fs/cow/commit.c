@@ -171,10 +171,16 @@ static int decide(struct cow_layer *first, bool *ret_passed)
 
 /* ---- after it ---- */
 
-int cow_finish(struct cow_plan *p, int lower_fd, struct cow_report *report)
+int cow_finish(struct cow_plan *p, int lower_fd, bool alone, struct cow_report *report)
 {
     int e = cow_apply(p, report);
 
+    /* Before anything goes that a rollback would need. */
+    if (e == 0 && alone && p->l->backup) {
+        e = sync_fd(lower_fd);
+        if (e == 0)
+            e = cow_journal_done(p->l);
+    }
     if (e == 0)
         e = cow_limbo_remove(p->l);
     if (e == 0)
@@ -187,7 +193,7 @@ static int apply_all(struct member *m, size_t n, struct cow_report *report)
     int e = 0;
 
     for (size_t i = 0; i < n && e == 0; i++)
-        e = cow_finish(&m[i].plan, m[i].lock_fd, report);
+        e = cow_finish(&m[i].plan, m[i].lock_fd, n == 1, report);
     for (size_t i = n; i > 0 && e == 0; i--)
         e = cow_remove_layer(m[i - 1].l);
     return e;
@@ -227,8 +233,8 @@ static int commit_members(struct member *m, size_t n, struct cow_layer *const *l
         e = apply_all(m, n, report);
     if (e < 0)
         return error_set(err, ERROR_SETUP, e, layers[0]->storage_path,
-                         "the commit was interrupted (%s); `sandlock recover` finishes it",
-                         error_text(e));
+                         "the commit was interrupted (%s); `sandlock recover` finishes it%s",
+                         error_text(e), n == 1 && layers[0]->backup ? ", or takes it back" : "");
     return 0;
 }
 

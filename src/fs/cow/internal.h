@@ -107,6 +107,7 @@ struct cow_layer {
     _Atomic bool broken; /* the index misses something that happened: never to be committed */
     bool inside;  /* the storage lies in the work directory: names must be compared with it */
     bool same_fs; /* storage and lower: objects can be linked and renamed into lower */
+    bool backup;  /* a commit keeps what it replaces, for cow_rollback() */
 
     pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log, dir_lock;
     struct cow_dir *known[COW_KNOWN_DIRS]; /* under dir_lock */
@@ -351,6 +352,8 @@ struct cow_step {
     char *source;         /* may be NULL */
     char *path;           /* in lower, or in the limbo for KEEP, OUT, ASIDE (where they put it) */
     struct cow_attr attr; /* which object is meant, and TIMES */
+    char *lower;          /* with a backup: ATTRS, TIMES: where it was in lower, NULL: it is new */
+    struct cow_attr old;  /* and what it was */
     bool has_owner;
     uid_t uid;
     gid_t gid;
@@ -392,9 +395,14 @@ struct cow_journal {
     char *participants; /* storage paths, each ended by NUL, then an empty one */
     size_t participants_len;
     struct cow_attr root; /* lower's root before anything happened */
+    size_t n_participants;
 };
 int cow_journal_read(struct cow_layer *l, struct cow_journal *ret);
 void cow_journal_fini(struct cow_journal *j);
+/* The only layer of a commit, with a backup: what it names is going, and nothing leads back any more. */
+int cow_journal_done(struct cow_layer *l);
+/* Takes the steps back, in the reverse order: the tree as it was. Repeatable. Of a journal with a backup. */
+int cow_undo(struct cow_journal *j, struct cow_report *report);
 /* Bodies into the limbo, where storage and lower are different file systems. */
 int cow_stage_bodies(struct cow_plan *p);
 int cow_apply(struct cow_plan *p, struct cow_report *report);
@@ -405,4 +413,5 @@ int cow_limbo_remove(struct cow_layer *l);
 /* ---- commit.c ---- */
 int cow_lower_lock(struct cow_layer *l, int wait_ms);
 int cow_journal_undo(struct cow_layer *l);
-int cow_finish(struct cow_plan *p, int lower_fd, struct cow_report *report);
+/* alone: it is the only layer of its commit. */
+int cow_finish(struct cow_plan *p, int lower_fd, bool alone, struct cow_report *report);

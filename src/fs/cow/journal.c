@@ -7,7 +7,7 @@
 
 #include "fs/cow/fault.h"
 
-#define JOURNAL_VERSION 1
+#define JOURNAL_VERSION 2
 
 static void put_step(struct buf *b, const struct cow_step *s)
 {
@@ -20,6 +20,11 @@ static void put_step(struct buf *b, const struct cow_step *s)
     cow_put_u32(b, s->has_owner);
     cow_put_u32(b, s->uid);
     cow_put_u32(b, s->gid);
+    cow_put_u32(b, s->lower != NULL);
+    if (s->lower) {
+        cow_put_str(b, s->lower);
+        cow_put_attr(b, &s->old);
+    }
 }
 
 #define FLUSH_AT (1u << 20)
@@ -99,6 +104,7 @@ static int read_head(struct cow_journal *j, struct cow_get *g)
     cow_get_attr(g, &j->root);
     j->coordinator = strdup(cow_get_str(g));
     n = cow_get_u32(g);
+    j->n_participants = n;
     for (uint32_t i = 0; i < n && !g->bad; i++) {
         const char *path = cow_get_str(g);
 
@@ -123,7 +129,12 @@ static int read_step(struct cow_journal *j, struct cow_get *g)
     s->has_owner = cow_get_u32(g);
     s->uid = cow_get_u32(g);
     s->gid = cow_get_u32(g);
-    return 0;
+    if (!cow_get_u32(g))
+        return 0;
+    s->lower = strdup(cow_get_str(g));
+    cow_get_attr(g, &s->old);
+    s->old.dev = s->attr.dev;
+    return s->lower ? 0 : -ENOMEM;
 }
 
 static int read_one(enum cow_record type, struct cow_get *g, void *arg)
@@ -158,6 +169,11 @@ int cow_journal_read(struct cow_layer *l, struct cow_journal *ret)
     else
         *ret = j;
     return e;
+}
+
+int cow_journal_done(struct cow_layer *l)
+{
+    return unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 void cow_journal_fini(struct cow_journal *j)

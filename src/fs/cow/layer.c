@@ -247,9 +247,11 @@ static int layer_lower(struct cow_layer *l, int lower_fd)
 
 #define LAYER_SHARED "shared" /* exists: never_commit */
 
-static int layer_mark_shared(struct cow_layer *l)
+#define LAYER_BACKUP "backup" /* exists: so is its commit to be */
+
+static int layer_mark_file(struct cow_layer *l, const char *name)
 {
-    int fd = openat(l->storage_fd, LAYER_SHARED, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int fd = openat(l->storage_fd, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 
     if (fd < 0)
         return -errno;
@@ -291,7 +293,10 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
     if (e == 0)
         e = layer_make_locked(l);
     if (e == 0 && config->never_commit)
-        e = layer_mark_shared(l);
+        e = layer_mark_file(l, LAYER_SHARED);
+    l->backup = config->backup;
+    if (e == 0 && l->backup)
+        e = layer_mark_file(l, LAYER_BACKUP);
     if (e == 0)
         e = cow_log_header(l);
     if (e == 0 && config->keep_orphan)
@@ -327,8 +332,12 @@ static int layer_existing(int storage_fd, const char *id, bool header_only, stru
         l->storage_fd = openat(l->parent_fd, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         e = l->storage_fd < 0 ? -errno : layer_open(l, false);
     }
-    if (e == 0)
+    if (e == 0) {
+        struct cow_attr a;
+
+        l->backup = cow_attr_at(l->storage_fd, LAYER_BACKUP, &a) == 0;
         e = cow_load(l);
+    }
     l->same_fs = l->storage.dev == l->lower.dev && l->storage.mnt == l->lower.mnt;
     *ret = l;
     return e;

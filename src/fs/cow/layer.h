@@ -55,6 +55,7 @@ struct cow_config {
     int commit_wait_ms;  /* for another commit on the same work directory; 0: 30 s */
     bool never_commit;   /* lower is shared: cow_commit() and recovery refuse this layer */
     bool keep_orphan;    /* should its run be killed, nobody removes it */
+    bool backup; /* a commit keeps what it replaces until it is done: COW_RECOVER_ROLLBACK */
 };
 #define COW_NAME_COST 4096u
 
@@ -352,8 +353,9 @@ int cow_storage_open(int lower_fd, const char *storage, bool make, struct error 
 int cow_storage_list(int storage_fd, int (*each)(const struct cow_info *i, void *arg), void *arg);
 enum cow_recover_what {
     COW_RECOVER_AUTO, /* finish what is past its point of no return, undo what is not; drop orphans */
-    COW_RECOVER_COMMIT, /* a kept or orphaned layer too */
-    COW_RECOVER_DROP,   /* what is not committing */
+    COW_RECOVER_COMMIT,   /* a kept or orphaned layer too */
+    COW_RECOVER_DROP,     /* what is not committing */
+    COW_RECOVER_ROLLBACK, /* a commit that has begun, with a backup: the tree as it was, no layer */
 };
 int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
                 struct cow_report *report, struct error *err);

@@ -43,6 +43,7 @@ void cow_plan_fini(struct cow_plan *p)
     for (size_t i = 0; i < p->n; i++) {
         free(p->v[i].source);
         free(p->v[i].path);
+        free(p->v[i].lower);
     }
     free(p->v);
     cow_map_fini(&p->copies);
@@ -86,6 +87,8 @@ static struct cow_step *plan_body(struct cow_plan *p, enum cow_op op, const char
     char name[24];
     size_t id;
 
+    if (p->l->backup) /* a link: whose object is at the path can be told afterwards */
+        op = STEP_PLACE;
     if (p->l->same_fs)
         return cow_plan_add(p, op, 'S', source, path);
     id = (size_t)(uintptr_t)cow_map_get(&p->copies, a->ino);
@@ -118,6 +121,22 @@ static int plan_aside(struct cow_plan *p, const struct cow_item *i)
     return 0;
 }
 
+/* What the attributes of something of lower were, for a rollback. */
+static int plan_old(struct cow_plan *p, struct cow_step *s, const struct cow_node *n)
+{
+    int fd, e;
+
+    if (!p->l->backup || !n)
+        return 0;
+    fd = cow_lower_open(p->l, n, O_PATH);
+    if (fd < 0)
+        return fd;
+    e = cow_attr_fd(fd, &s->old);
+    util_close(fd);
+    s->lower = strdup(n->path);
+    return e < 0 ? e : s->lower ? 0 : -ENOMEM;
+}
+
 static int plan_attrs(struct cow_plan *p, const struct cow_item *i, const char *path)
 {
     struct cow_step *s = cow_plan_add(p, STEP_ATTRS, 'S', i->source, path);
@@ -130,7 +149,7 @@ static int plan_attrs(struct cow_plan *p, const struct cow_item *i, const char *
         s->uid = i->node->uid;
         s->gid = i->node->gid;
     }
-    return 0;
+    return plan_old(p, s, i->node);
 }
 
 /* ---- new directories as a whole ---- */
@@ -179,12 +198,14 @@ static int plan_dir(struct cow_plan *p, const struct cow_item *i)
         if (!s)
             return -ENOMEM;
         s->attr = i->node->origin;
-        if (!cow_plan_add(p, STEP_TAKE, 'X', name, i->path))
+        s = cow_plan_add(p, STEP_TAKE, 'X', name, i->path);
+        if (!s)
             return -ENOMEM;
+        s->attr = i->node->origin;
         return plan_attrs(p, i, i->path);
     }
     /* To rename a directory into another one its own owner must be able to write to it. */
-    if (p->l->same_fs && i->attr->mode & 0200) {
+    if (p->l->same_fs && i->attr->mode & 0200 && !p->l->backup) {
         e = not_plain(i->name, 0, 0, &d);
         if (e < 0)
             return e;
@@ -270,7 +291,9 @@ static int plan_parent_times(struct cow_plan *p, const char *old, const char *pa
     s = cow_plan_add(p, STEP_TIMES, 0, NULL, dir);
     if (!s)
         return -ENOMEM;
-    s->attr = a;
+    s->attr = s->old = a;
+    if (p->l->backup && !(s->lower = strdup(lower)))
+        return -ENOMEM;
     return 0;
 }
 
@@ -339,6 +362,7 @@ static int plan_item(const struct cow_item *i, void *arg)
 static int plan_root_times(struct cow_plan *p)
 {
     struct cow_step *s;
+    int e;
 
     if (p->l->same_fs || !p->n)
         return 0;
@@ -347,7 +371,11 @@ static int plan_root_times(struct cow_plan *p)
             return 0;
     }
     s = cow_plan_add(p, STEP_TIMES, 0, NULL, "");
-    return s ? cow_attr_fd(p->l->lower_fd, &s->attr) : -ENOMEM;
+    if (!s || (p->l->backup && !(s->lower = strdup(""))))
+        return -ENOMEM;
+    e = cow_attr_fd(p->l->lower_fd, &s->attr);
+    s->old = s->attr;
+    return e;
 }
 
 /* ---- order ---- */

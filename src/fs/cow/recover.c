@@ -196,15 +196,57 @@ static int forward(struct cow_layer *l, struct cow_journal *j, struct cow_report
 {
     int lock_fd, e;
 
-    if (!j->coordinator)
-        return cow_remove_layer(l); /* all was done, the storage was going */
+    if (!j->coordinator) { /* all was done, the storage was going */
+        e = cow_limbo_remove(l);
+        return e < 0 ? e : cow_remove_layer(l);
+    }
     lock_fd = cow_lower_lock(l, l->commit_wait_ms);
     if (lock_fd < 0)
         return lock_fd;
-    e = cow_finish(&j->plan, lock_fd, report);
+    e = cow_finish(&j->plan, lock_fd, j->n_participants == 1, report);
     util_close(lock_fd);
     if (e == 0)
         e = recover_others(l, j, report, err);
+    return e < 0 ? e : cow_remove_layer(l);
+}
+
+#define ROLLING_BACK "rollback" /* exists: no way forward any more */
+
+static int begin_rollback(struct cow_layer *l)
+{
+    int fd = openat(l->storage_fd, ROLLING_BACK, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int e;
+
+    if (fd < 0)
+        return -errno;
+    e = fsync(fd) < 0 || fsync(l->storage_fd) < 0 ? -errno : 0;
+    util_close(fd);
+    return e;
+}
+
+static int rollback(struct cow_layer *l, struct cow_journal *j, struct cow_report *report)
+{
+    int lock_fd, e;
+
+    if (!j->coordinator)
+        return has(l, ROLLING_BACK) ? cow_remove_layer(l) : -EALREADY;
+    if (!l->backup)
+        return -EOPNOTSUPP;
+    if (j->n_participants > 1)
+        return -EXDEV;
+    lock_fd = cow_lower_lock(l, l->commit_wait_ms);
+    if (lock_fd < 0)
+        return lock_fd;
+    e = begin_rollback(l);
+    if (e == 0)
+        e = cow_undo(j, report);
+    if (e == 0)
+        e = cow_limbo_remove(l);
+    if (e == 0 && syncfs(lock_fd) < 0)
+        e = -errno;
+    util_close(lock_fd);
+    if (e == 0)
+        e = cow_journal_done(l);
     return e < 0 ? e : cow_remove_layer(l);
 }
 
@@ -214,13 +256,19 @@ static int recover_layer(struct cow_layer *l, int opened, struct cow_report *rep
     struct cow_journal j = {0};
     int e = opened, decided;
 
+    if (is_unborn(l, e) && what == COW_RECOVER_ROLLBACK && !has(l, ROLLING_BACK))
+        return has(l, "commit") ? -EALREADY : -ENODATA;
     if (is_unborn(l, e))
         return cow_remove_layer(l);
     if (e < 0)
         return what == COW_RECOVER_DROP && e != -EBUSY ? cow_remove_layer(l) : e;
     decided = is_decided(l, &j);
-    if (decided > 0) {
+    if (decided > 0 && (what == COW_RECOVER_ROLLBACK || has(l, ROLLING_BACK))) {
+        e = rollback(l, &j, report);
+    } else if (decided > 0) {
         e = what == COW_RECOVER_DROP ? -EINPROGRESS : forward(l, &j, report, err);
+    } else if (what == COW_RECOVER_ROLLBACK) {
+        e = decided < 0 ? decided : -ENODATA;
     } else {
         e = decided < 0 ? decided : cow_journal_undo(l);
         if (e == 0 && (what == COW_RECOVER_DROP || (what == COW_RECOVER_AUTO && !l->kept)))
@@ -230,6 +278,23 @@ static int recover_layer(struct cow_layer *l, int opened, struct cow_report *rep
     }
     cow_journal_fini(&j);
     return e;
+}
+
+static const char *recover_text(int e, enum cow_recover_what what)
+{
+    if (e == -EBUSY)
+        return "in use";
+    if (e == -EINPROGRESS)
+        return "its commit has begun and must be finished, or rolled back where it has a backup";
+    if (what == COW_RECOVER_ROLLBACK && e == -EOPNOTSUPP)
+        return "there is no backup (--commit-backup) to roll back to: it can only be finished";
+    if (what == COW_RECOVER_ROLLBACK && e == -ENODATA)
+        return "no commit of it has begun: --abort drops it";
+    if (what == COW_RECOVER_ROLLBACK && e == -EALREADY)
+        return "its commit is complete";
+    if (what == COW_RECOVER_ROLLBACK && e == -EXDEV)
+        return "is committed together with other work directories: it can only be finished";
+    return error_text(e);
 }
 
 int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
@@ -252,11 +317,7 @@ int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
         cow_free(l);
         return e;
     }
-    return e < 0 ? error_set(err, ERROR_SETUP, e, id, "%s",
-                             e == -EBUSY         ? "in use"
-                             : e == -EINPROGRESS ? "its commit has begun and must be finished"
-                                                 : error_text(e))
-                 : 0;
+    return e < 0 ? error_set(err, ERROR_SETUP, e, id, "%s", recover_text(e, what)) : 0;
 }
 
 static int recover_path(const char *path, struct cow_report *report, struct error *err)
