@@ -49,14 +49,24 @@ static void set_tcp(struct sockaddr_in *in, int port)
     in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 }
 
+/* As long in the one state as in the other: an emulator of one processor interrupts at branches only, which
+ * without these loops would always be in the second. */
+static void hold(void)
+{
+    for (volatile int i = 0; i < 20; i++)
+        ;
+}
+
 static void *flip_address(void *arg)
 {
     (void)arg;
     while (!atomic_load(&stop)) {
         memcpy(&shared, &a, sizeof(shared));
         __asm__ volatile("" ::: "memory"); /* both must happen */
+        hold();
         memcpy(&shared, &b, sizeof(shared));
         __asm__ volatile("" ::: "memory");
+        hold();
     }
     return NULL;
 }
@@ -88,8 +98,11 @@ static void *flip_header(void *arg)
     (void)arg;
     while (!atomic_load(&stop)) {
         *(void *volatile *)&header.msg_name = &a;
+        hold();
         *(void *volatile *)&header.msg_name = &b;
+        hold();
         *(void *volatile *)&header.msg_name = &shared;
+        hold();
     }
     return NULL;
 }

@@ -39,7 +39,7 @@ def test_denied_names(work):
     copied up, nothing is made in a denied place."""
     os.symlink('file', work / 'tofile')
     deny = ['--fs-deny', work / 'file', '--fs-deny', work / 'dir' / 'never', '--fs-deny', work / 'dir' / 'deep']
-    for before in ('', 'touch new dir/new; echo x >> dir/inner; rm link;'):
+    for before in ('', 'touch new dir/new; echo x >> dir/inner; rm link;')[IN_VM:]:
         done, lines = dry(work, before + DENIED, *deny, '-r', '/proc')
         assert done.stdout == '', before
         assert not [line for line in lines if 'file' in line or 'never' in line or 'deep' in line]

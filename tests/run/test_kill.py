@@ -30,7 +30,7 @@ def test_timeout_ends_daemons(options, tmp_path, marker):
     """setsid and double fork do not help, nor does ignoring every signal."""
     out = tmp_path / 'beats'
     result = shell(f'{helper("procs")} daemons 20 {out} {marker}; sleep 100', '-w', tmp_path,
-                   '-t', 3 * SLOW if IN_VM else 3, *options)
+                   '-t', SLOW if IN_VM else 3, *options)
     assert result.returncode == 124 and result.stdout == 'ready\n'
     assert beats(out) == 20
     assert gone(marker)
@@ -89,7 +89,7 @@ def test_linger_waits(tmp_path):
 
 def test_linger_obeys_the_timeout(tmp_path, marker):
     out = tmp_path / 'beats'
-    result = run('-w', tmp_path, '--linger', '-t', 2 * SLOW if IN_VM else 1, '--', helper('procs'),
+    result = run('-w', tmp_path, '--linger', '-t', SLOW if IN_VM else 1, '--', helper('procs'),
                  'daemons', 5, out, marker)
     assert result.returncode == 124 and beats(out) == 5
     assert gone(marker)
@@ -368,7 +368,7 @@ def test_nothing_survives_without_signal_scopes(how, background, tmp_path, marke
         assert run(*scope, '--', *command).returncode == 0
     elif how == 'timeout':
         assert shell(' '.join(command) + '; sleep 100', *scope, '-t',
-                     3 * SLOW if IN_VM else 2).returncode == 124
+                     SLOW if IN_VM else 2).returncode == 124
     else:
         process = background(SANDLOCK, 'run', *GRANTS, *map(str, scope), '--', 'sh', '-c',
                              ' '.join(command) + '; sleep 100', stdout=subprocess.DEVNULL)

@@ -168,7 +168,7 @@ def test_modes_are_put_back_after_a_killed_command(options, number, terminal):
 
 def test_modes_are_put_back_after_a_timeout(terminal):
     t = terminal(*inside('sh', '-c', 'stty raw -echo; echo set; sleep 100',
-                         options=['-t', str(2 * SLOW)]))
+                         options=['-t', str(max(2, SLOW))]))
     t.expect('set')
     assert t.attributes() != t.modes
     assert t.wait() == 124
