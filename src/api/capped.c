@@ -36,7 +36,8 @@ void capped_add(struct capped *c, const char *data, size_t n)
 void capped_take(struct capped *c, struct buf *out)
 {
     uint64_t rest = c->total - c->head.len, kept = c->tail ? MIN(rest, (uint64_t)CAPPED_HALF) : 0;
-    size_t at = (size_t)((c->total - kept) % CAPPED_HALF), some = MIN((size_t)kept, CAPPED_HALF - at);
+    size_t at = (size_t)((c->total - kept) % CAPPED_HALF),
+           some = MIN((size_t)kept, CAPPED_HALF - at);
 
     buf_add(out, c->head.data, c->head.len);
     if (rest > kept)

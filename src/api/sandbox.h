@@ -44,7 +44,7 @@ struct sandbox_options {
                           command may run from sandbox_create() on, and the end of the process
                           frees what is left */
     int explain_fd;   /* lines of --explain go here; -1: stderr */
-    cow_progress *progress; /* of large copies below --workdir, or NULL */
+    cow_progress *progress;  /* of large copies below --workdir, or NULL */
     struct cow_layer *layer; /* go on with this one, which stays the caller's; or NULL */
     bool capture_capped;     /* keep the first and the last 32 KiB of a stream */
 };

@@ -152,14 +152,14 @@ _public_ uintptr_t sandlock_transaction_result_stages_len(const sandlock_transac
     return r ? r->n : 0;
 }
 
-_public_ const sandlock_result_t *
-sandlock_transaction_result_stage(const sandlock_transaction_result_t *r, uintptr_t i)
+_public_ const sandlock_result_t *sandlock_transaction_result_stage(
+    const sandlock_transaction_result_t *r, uintptr_t i)
 {
     return r && i < r->n ? &r->stages[i] : NULL;
 }
 
-_public_ const sandlock_result_t *
-sandlock_transaction_result_whole(const sandlock_transaction_result_t *r)
+_public_ const sandlock_result_t *sandlock_transaction_result_whole(
+    const sandlock_transaction_result_t *r)
 {
     return r ? &r->whole : NULL;
 }

@@ -311,7 +311,5 @@ int transaction_code(const struct transaction *t)
         return (int)t->problem;
     if (t->end != TRANSACTION_ABORTED || !last)
         return 0;
-    return last->reason == REASON_TIMEOUT ? 124
-           : last->signal                 ? 128 + last->signal
-                                          : last->code;
+    return last->reason == REASON_TIMEOUT ? 124 : last->signal ? 128 + last->signal : last->code;
 }
