@@ -174,3 +174,61 @@ def test_failing(tree, error):
             assert shape(work) in (old, new), (when, states, done.stderr)
         shutil.rmtree(work)
     assert told or IN_VM
+
+
+def rolled_back(work, ident, calls, when, *storage):
+    """`recover --rollback`, killed before one of its calls (0: not); its exit code and what it said."""
+    counts = work.parent / 'counts'
+    done = subprocess.run([helper('faults'), numbers(calls), str(when), str(-int(signal.SIGKILL)), counts, '--', SANDLOCK,
+                           'recover', *storage, '--rollback', ident, work], env=ENV, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
+    return done.returncode, done.stderr, int(counts.read_text().split()[0])
+
+
+@pytest.mark.parametrize('where', ['beside', 'elsewhere'])
+def test_rolled_back(tree, tmp_path, where):
+    """A commit killed anywhere is taken back where it has a backup, and a rollback killed anywhere can be
+    repeated: the old tree with its times, or where all was done the new one. Without a backup it is refused."""
+    storage = []
+    if where == 'elsewhere':
+        folder = f'/dev/shm/sandlock-r.{os.getpid()}'
+        os.mkdir(folder, 0o700)
+        storage = ['--fs-storage', folder]
+    seen = []
+    try:
+        work = tree('whole')
+        done, count, _ = disturbed(work, MAKING, 0, 0, *storage, '--commit-backup')
+        new = shape(work)
+        assert done.returncode == 0 and not sandlock('recover', *storage, work).stdout, done.stderr
+        for n, when in enumerate(points(count, 24)):
+            work = tree(f'r{when}')
+            before = tree_state(work)
+            backup = ['--commit-backup'] if n % 6 else []
+            disturbed(work, MAKING, when, -int(signal.SIGKILL), *storage, *backup)
+            assert wait_until(lambda w=work: 'running' not in sandlock('recover', *storage, w).stdout)
+            for line in sandlock('recover', *storage, work).stdout.splitlines():
+                ident, state = line.split()[:2]
+                if state == 'interrupted' and backup:
+                    rolled_back(work, ident, MAKING, 1 + n * 3 % 40, *storage)
+                code, said, _ = rolled_back(work, ident, MAKING, 0, *storage)
+                left = sandlock('recover', *storage, work).stdout
+                if code == 0:
+                    assert backup and tree_state(work) == before and not left, when
+                    seen.append('back')
+                elif 'complete' in said:
+                    assert backup, when  # and what is left goes with the storage, links to the new files too
+                    settle(work, *storage)
+                    assert shape(work) == new, when
+                    seen.append('complete')
+                elif left:
+                    want = 'no backup' if state == 'interrupted' and not backup else 'no commit of it has begun'
+                    assert code == 125 and want in said, (when, said)
+                    seen.append(want)
+                else:  # the first one, which was killed, had done all
+                    assert tree_state(work) == before, (when, said)
+            settle(work, *storage)
+            shutil.rmtree(work)
+        assert {'back', 'no commit of it has begun'} <= set(seen) or IN_VM, seen
+    finally:
+        if storage:
+            shutil.rmtree(storage[1])
