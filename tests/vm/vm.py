@@ -247,7 +247,7 @@ def main():
     if options.smoke or (options.kernel != "6.12" and not options.full):
         options.timeout = options.timeout or 300
         return run_smoke(options)
-    options.timeout = options.timeout or 3900
+    options.timeout = options.timeout or 4700
     return run_full(options)
 
 
