@@ -17,9 +17,25 @@ static struct {
     int count;
 } fault;
 
+/* Was the directory of the journal synced between its end and that of the limbo? */
+static struct {
+    char journal[PATH_MAX], limbo[PATH_MAX];
+    bool begun, synced;
+} watch;
+
+static void watch_call(const char *call)
+{
+    bool there = access(watch.journal, F_OK) == 0;
+
+    watch.begun |= there;
+    if (watch.begun && !there && strcmp(call, "fsync") == 0 && access(watch.limbo, F_OK) == 0)
+        watch.synced = true;
+}
+
 bool cow_fault(const char *call)
 {
-    (void)call;
+    if (watch.journal[0])
+        watch_call(call);
     if (!fault.armed || fault.count++ != fault.at)
         return false;
     fault.hit = true;
@@ -582,6 +598,29 @@ static void test_rollback(void **state)
     rollback_everywhere(storage_path);
 }
 
+/* A lost power cannot be tested here; that the order is told to the disks can. */
+static void test_journal_goes_first(void **state)
+{
+    struct trees t = {.lower_fd = -1};
+    char storage[PATH_MAX];
+    int ignored;
+
+    (void)state;
+    if (!fix_other_fs(storage))
+        skip();
+    fix_backup = true;
+    trees_make(&t, "work", storage);
+    fix_backup = false;
+    snprintf(watch.journal, PATH_MAX, "%.4000s/journal", t.l->storage_path);
+    snprintf(watch.limbo, PATH_MAX, "%.64s/work/.sandlock-%s", fix_top, t.l->id);
+    assert_false(commit_fails_at(&t, -1, 0, &ignored));
+    watch.journal[0] = '\0';
+    assert_true(watch.begun && watch.synced);
+    recover_all(storage);
+    assert_int_equal(which(&t, -1), 1);
+    trees_fini(&t);
+}
+
 static void test_rollback_other_fs(void **state)
 {
     char storage[PATH_MAX];
@@ -625,6 +664,7 @@ int main(void)
         cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_rollback_other_fs),
         cmocka_unit_test(test_kill_in_former_commit),
+        cmocka_unit_test(test_journal_goes_first),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

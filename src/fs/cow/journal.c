@@ -178,7 +178,11 @@ int cow_journal_read(struct cow_layer *l, struct cow_journal *ret)
 
 int cow_journal_done(struct cow_layer *l)
 {
-    return unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT ? -errno : 0;
+    if (unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT)
+        return -errno;
+    /* On the disk, too, before anything that it names: storage and limbo may be different file systems, and
+     * a journal that came back with a lost power would roll back to what is no more. */
+    return fsync(l->storage_fd) < 0 ? -errno : 0;
 }
 
 void cow_journal_fini(struct cow_journal *j)
