@@ -238,9 +238,9 @@ void sandlock_string_free(char *s);
  * committed. Processes that a stage leaves behind end with it. Killed, the program leaves the work
  * directory as it was, or a commit that `sandlock recover` finishes.
  *
- * The policies must have the same work directory (whatever it is called), storage and disk limit, no
- * root of their own and no actions (on_exit, on_error); anything else, and fewer than two stages, is
- * refused before something runs or is stored. */
+ * The policies must have the same work directory (whatever it is called), storage, disk limit and
+ * commit_backup, no root of their own and no actions (on_exit, on_error); anything else, and fewer than
+ * two stages, is refused before something runs or is stored. */
 typedef struct sandlock_transaction_t sandlock_transaction_t;
 typedef struct sandlock_transaction_result_t sandlock_transaction_result_t;
 
@@ -273,8 +273,9 @@ int sandlock_transaction_result_exit_code(const sandlock_transaction_result_t *r
 /* Failed: one line, else NULL. Where the changes of a commit that failed lie for `sandlock recover`, or NULL. */
 char *sandlock_transaction_result_message(const sandlock_transaction_result_t *r);
 char *sandlock_transaction_result_kept(const sandlock_transaction_result_t *r);
-/* The stages that were started, in order: how each ended and its stderr, of which the first and the last
- * 32 KiB are kept around a line "[N bytes left out]". Borrowed from the result, as is the next one. */
+/* The stages that were started, in order (the last may be one that could not be: exit code 70): how
+ * each ended and its stderr, of which the first and the last 32 KiB are kept around a line
+ * "[N bytes left out]". Borrowed from the result, as is the next one. */
 uintptr_t sandlock_transaction_result_stages_len(const sandlock_transaction_result_t *r);
 const sandlock_result_t *sandlock_transaction_result_stage(const sandlock_transaction_result_t *r,
                                                            uintptr_t i);

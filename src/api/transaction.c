@@ -108,6 +108,8 @@ static int check_policy(struct transaction *t, size_t i)
         return refuse(t, i, "--fs-storage", "is not that of the first stage");
     if (p->max_disk != first->max_disk)
         return refuse(t, i, "--max-disk", "is not that of the first stage");
+    if (p->commit_backup != first->commit_backup)
+        return refuse(t, i, "--commit-backup", "is not as in the first stage");
     return 0;
 }
 
@@ -245,8 +247,12 @@ static int run_stages(struct transaction *t, struct cow_layer *l, bool *ret_lost
     for (size_t i = 0; i < t->n; i++) {
         int e = stage_run(t, i, l, until, ret_lost);
 
-        if (e < 0)
+        if (e < 0) { /* its result says so, too */
+            t->v[i].run.reason = REASON_EXITED;
+            t->v[i].run.code = PROBLEM_STAGE;
+            t->v[i].run.signal = 0;
             return e;
+        }
         if (!stage_did_well(&t->v[i]))
             return 0;
     }

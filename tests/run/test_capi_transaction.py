@@ -217,6 +217,7 @@ REFUSED = {
     'no directory': ([('true',), ('true', ('workdir', None))], 'stage 2: --workdir'),
     'storage': ([('true', ('fs_storage', '{}/s')), ('true', ('fs_storage', '{}/t'))], 'stage 2: --fs-storage'),
     'quota': ([('true', ('max_disk', '1M')), ('true', ('max_disk', '2M'))], 'stage 2: --max-disk'),
+    'backup': ([('true',), ('true', ('commit_backup', True))], 'stage 2: --commit-backup'),
     'chroot': ([('true',), ('true', ('chroot', '/'), ('workdir', '{}/work'))], 'stage 2: --chroot'),
     'action': ([('true', ('on_exit', KEEP)), ('true',)], 'stage 1: --on-exit'),
     'error action': ([('true',), ('true',), ('true', ('on_error', KEEP))], 'stage 3: --on-error'),
@@ -240,7 +241,15 @@ def test_refused(tx, work, tmp_path, what):
 def test_stage_cannot_be_driven(tx, work, tmp_path):
     t = Transaction(tx, work, 'echo a > a', ('true', ('fs_read', str(tmp_path / 'missing'))))
     assert (t.disposition, t.code, t.kind()) == (FAILED, 70, {'a': '+'})
+    assert t.stages == [GOOD, (EXITED, 70, 0)] and t.whole == 70
     assert 'missing' in t.message and names(work) == BEFORE and not stored(work)
+
+
+def test_with_backup(tx, work):
+    """The control of its refusal: all stages ask for it."""
+    t = Transaction(tx, work, ('echo a >> file', ('commit_backup', True)), ('rm gone', ('commit_backup', True)))
+    assert (t.disposition, t.kind()) == (COMMITTED, {'file': '~', 'gone': '-'})
+    assert (work / 'file').read_text() == 'filea\n' and not stored(work)
 
 
 def test_conflict(tx, work):

@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include "cow_fixture.h"
+#include "fs/cow/internal.h"
 
 bool cow_fault(const char *call);
 
@@ -16,9 +17,25 @@ static struct {
     int count;
 } fault;
 
+/* Was the directory of the journal synced between its end and that of the limbo? */
+static struct {
+    char journal[PATH_MAX], limbo[PATH_MAX];
+    bool begun, synced;
+} watch;
+
+static void watch_call(const char *call)
+{
+    bool there = access(watch.journal, F_OK) == 0;
+
+    watch.begun |= there;
+    if (watch.begun && !there && strcmp(call, "fsync") == 0 && access(watch.limbo, F_OK) == 0)
+        watch.synced = true;
+}
+
 bool cow_fault(const char *call)
 {
-    (void)call;
+    if (watch.journal[0])
+        watch_call(call);
     if (!fault.armed || fault.count++ != fault.at)
         return false;
     fault.hit = true;
@@ -305,6 +322,52 @@ static bool commit_killed(struct cow_layer **layers, size_t n, int at, int *ret_
     return true;
 }
 
+/* A record as the release before --commit-backup wrote it: that the version says, and no step says what was. */
+static int former_record(enum cow_record type, struct cow_get *g, void *arg)
+{
+    struct buf payload = {0}, *out = arg;
+    size_t n = (size_t)(g->end - g->p);
+
+    if (type == REC_HEADER) {
+        cow_put_u32(&payload, 1);
+        buf_add(&payload, g->p + 4, n - 4);
+    } else {
+        buf_add(&payload, g->p, type == REC_STEP ? n - 4 : n);
+    }
+    cow_frame(out, type, &payload);
+    buf_fini(&payload);
+    return 0;
+}
+
+static int former_journal(const struct cow_info *i, void *arg)
+{
+    _cleanup_buf_ struct buf out = {0};
+    int *storage_fd = arg, fd;
+    char path[64];
+
+    snprintf(path, sizeof(path), "%s/journal", i->id);
+    fd = openat(*storage_fd, path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    assert_int_equal(cow_read_records(fd, former_record, &out), 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(pwrite(fd, out.data, out.len, 0), out.len);
+    close(fd);
+    return 0;
+}
+
+static bool former; /* what was interrupted was a commit of that release */
+
+static void made_former(const char *storage)
+{
+    int fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    assert_int_equal(cow_storage_list(fd, former_journal, &fd), 0);
+    close(fd);
+}
+
 /* What the kernel leaves of flush order cannot be tested here; what a kill leaves can. */
 static void kill_everywhere(const char *storage)
 {
@@ -323,6 +386,8 @@ static void kill_everywhere(const char *storage)
             step = stride(calls);
             through = false;
         }
+        if (former)
+            made_former(storage);
         recover_all(storage);
         if (which(&t, at))
             new ++;
@@ -338,6 +403,14 @@ static void test_kill_in_commit(void **state)
 {
     (void)state;
     kill_everywhere(storage_path);
+}
+
+static void test_kill_in_former_commit(void **state)
+{
+    (void)state;
+    former = true;
+    kill_everywhere(storage_path);
+    former = false;
 }
 
 static void test_kill_in_commit_other_fs(void **state)
@@ -525,6 +598,29 @@ static void test_rollback(void **state)
     rollback_everywhere(storage_path);
 }
 
+/* A lost power cannot be tested here; that the order is told to the disks can. */
+static void test_journal_goes_first(void **state)
+{
+    struct trees t = {.lower_fd = -1};
+    char storage[PATH_MAX];
+    int ignored;
+
+    (void)state;
+    if (!fix_other_fs(storage))
+        skip();
+    fix_backup = true;
+    trees_make(&t, "work", storage);
+    fix_backup = false;
+    snprintf(watch.journal, PATH_MAX, "%.4000s/journal", t.l->storage_path);
+    snprintf(watch.limbo, PATH_MAX, "%.64s/work/.sandlock-%s", fix_top, t.l->id);
+    assert_false(commit_fails_at(&t, -1, 0, &ignored));
+    watch.journal[0] = '\0';
+    assert_true(watch.begun && watch.synced);
+    recover_all(storage);
+    assert_int_equal(which(&t, -1), 1);
+    trees_fini(&t);
+}
+
 static void test_rollback_other_fs(void **state)
 {
     char storage[PATH_MAX];
@@ -560,10 +656,15 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_errors_in_the_run),       cmocka_unit_test(test_kill_in_commit),
-        cmocka_unit_test(test_kill_in_commit_other_fs), cmocka_unit_test(test_kill_in_transaction),
-        cmocka_unit_test(test_errors_in_commit),        cmocka_unit_test(test_rollback),
+        cmocka_unit_test(test_errors_in_the_run),
+        cmocka_unit_test(test_kill_in_commit),
+        cmocka_unit_test(test_kill_in_commit_other_fs),
+        cmocka_unit_test(test_kill_in_transaction),
+        cmocka_unit_test(test_errors_in_commit),
+        cmocka_unit_test(test_rollback),
         cmocka_unit_test(test_rollback_other_fs),
+        cmocka_unit_test(test_kill_in_former_commit),
+        cmocka_unit_test(test_journal_goes_first),
     };
 
     return cmocka_run_group_tests(tests, begin, end);

@@ -475,6 +475,34 @@ static void first_once(const struct first *f, int flags, bool found)
     one_fini(&o);
 }
 
+/* Neither to read nor to write (access mode 3), but with the rights for both: ioctl alone. */
+static void test_first_of_neither(void **state)
+{
+    char text[32] = "";
+    struct one o;
+    int fd;
+
+    (void)state;
+    for (int found = 0; found < 2; found++) {
+        one_make(&o);
+        fd = openat(o.fd, "file", O_ACCMODE | O_CLOEXEC); /* the control */
+        assert_true(fd >= 0);
+        close(fd);
+        fd = found ? first_found(&o, "file", O_ACCMODE)
+                   : cow_open(o.l, &o.root, "file", O_ACCMODE, 0);
+        assert_true(fd >= 0);
+        assert_int_equal(read(fd, text, 1), -1);
+        assert_int_equal(write(fd, "x", 1), -1);
+        close(fd);
+        fd = cow_open(o.l, &o.root, "file", O_RDONLY, 0);
+        assert_int_equal(read(fd, text, sizeof(text) - 1), 14);
+        assert_string_equal(text, "one\ntwo\nthree\n");
+        close(fd);
+        assert_int_equal(cow_abort(o.l, NULL), 0);
+        one_fini(&o);
+    }
+}
+
 /* At once (small, no holes, no set-id bits) or step by step: nobody can tell. */
 static void test_first_write(void **state)
 {
@@ -507,6 +535,7 @@ int main(void)
         cmocka_unit_test(test_quota),
         cmocka_unit_test(test_light_and_sparse),
         cmocka_unit_test(test_first_write),
+        cmocka_unit_test(test_first_of_neither),
         cmocka_unit_test(test_link_group),
         cmocka_unit_test(test_removed_directory),
         cmocka_unit_test(test_moved_directory),

@@ -8,6 +8,7 @@
 #include "fs/cow/fault.h"
 
 #define JOURNAL_VERSION 2
+#define JOURNAL_OLDEST 1 /* has not what a rollback needs: such a commit can be finished */
 
 static void put_step(struct buf *b, const struct cow_step *s)
 {
@@ -91,15 +92,18 @@ int cow_journal_write(struct cow_plan *p, const char *coordinator, struct cow_la
 
 struct reading {
     struct cow_journal *j;
+    uint32_t version;
     bool begun, ended;
 };
 
-static int read_head(struct cow_journal *j, struct cow_get *g)
+static int read_head(struct reading *r, struct cow_get *g)
 {
+    struct cow_journal *j = r->j;
     struct buf all = {0};
     uint32_t n;
 
-    if (cow_get_u32(g) != JOURNAL_VERSION)
+    r->version = cow_get_u32(g);
+    if (r->version < JOURNAL_OLDEST || r->version > JOURNAL_VERSION)
         return -EPROTONOSUPPORT;
     cow_get_attr(g, &j->root);
     j->coordinator = strdup(cow_get_str(g));
@@ -116,8 +120,9 @@ static int read_head(struct cow_journal *j, struct cow_get *g)
     return j->coordinator && j->participants ? 0 : -ENOMEM;
 }
 
-static int read_step(struct cow_journal *j, struct cow_get *g)
+static int read_step(struct reading *r, struct cow_get *g)
 {
+    struct cow_journal *j = r->j;
     uint32_t op = cow_get_u32(g), base = cow_get_u32(g), has_source = cow_get_u32(g);
     const char *source = cow_get_str(g), *path = cow_get_str(g);
     struct cow_step *s = cow_plan_add(&j->plan, op, (char)base, has_source ? source : NULL, path);
@@ -129,7 +134,7 @@ static int read_step(struct cow_journal *j, struct cow_get *g)
     s->has_owner = cow_get_u32(g);
     s->uid = cow_get_u32(g);
     s->gid = cow_get_u32(g);
-    if (!cow_get_u32(g))
+    if (r->version < 2 || !cow_get_u32(g))
         return 0;
     s->lower = strdup(cow_get_str(g));
     cow_get_attr(g, &s->old);
@@ -144,8 +149,8 @@ static int read_one(enum cow_record type, struct cow_get *g, void *arg)
     if (r->ended || (type == REC_HEADER) == r->begun)
         return -EBADMSG;
     switch (type) {
-    case REC_HEADER: r->begun = true; return read_head(r->j, g);
-    case REC_STEP: return read_step(r->j, g);
+    case REC_HEADER: r->begun = true; return read_head(r, g);
+    case REC_STEP: return read_step(r, g);
     case REC_END: r->ended = true; return 0;
     default: return -EBADMSG;
     }
@@ -173,7 +178,11 @@ int cow_journal_read(struct cow_layer *l, struct cow_journal *ret)
 
 int cow_journal_done(struct cow_layer *l)
 {
-    return unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT ? -errno : 0;
+    if (unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT)
+        return -errno;
+    /* On the disk, too, before anything that it names: storage and limbo may be different file systems, and
+     * a journal that came back with a lost power would roll back to what is no more. */
+    return fsync(l->storage_fd) < 0 ? -errno : 0;
 }
 
 void cow_journal_fini(struct cow_journal *j)

@@ -286,6 +286,8 @@ static const char *recover_text(int e, enum cow_recover_what what)
         return "in use";
     if (e == -EINPROGRESS)
         return "its commit has begun and must be finished, or rolled back where it has a backup";
+    if (e == -EPROTONOSUPPORT)
+        return "is of a newer release, which is needed for it";
     if (what == COW_RECOVER_ROLLBACK && e == -EOPNOTSUPP)
         return "there is no backup (--commit-backup) to roll back to: it can only be finished";
     if (what == COW_RECOVER_ROLLBACK && e == -ENODATA)

@@ -452,7 +452,9 @@ int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
     struct cow_node *n;
     int from_fd, e;
 
-    if (flags & ~WHOLE_FLAGS || !S_ISREG(id->mode) || stage_path(l, dir, name, path) < 0)
+    /* For neither reading nor writing (3) asks for both rights: there would be no descriptor to copy with. */
+    if (flags & ~WHOLE_FLAGS || (flags & O_ACCMODE) == O_ACCMODE || !S_ISREG(id->mode) ||
+        stage_path(l, dir, name, path) < 0)
         return -EAGAIN;
     /* By the path that is recorded, as the commit will look for it. What cannot be read, or is under
      * somebody's lease, is done step by step. */
