@@ -5,7 +5,6 @@
  */
 #include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -17,14 +16,6 @@ static struct {
     _Atomic uint64_t started, done, last;
     atomic_bool shown;
 } now_shown;
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static void show(const char *text, size_t n)
 {
@@ -40,7 +31,7 @@ void cli_progress_end(void)
 
 void cli_progress(void *arg, const char *what, uint64_t done, uint64_t of)
 {
-    uint64_t now = now_ns();
+    uint64_t now = util_now_ns();
     char line[128];
     int n;
 

@@ -39,8 +39,9 @@ struct sandlock_handle_t {
     struct error err;
 };
 
-/* Of an instance; NULL is none. */
-bool instance_name_is_valid(const char *name);
+/* What a sandbox or a stage is made of; without a name it is NULL. */
+bool command_is_valid(const sandlock_sandbox_t *policy, const char *name, const char *const *argv,
+                      unsigned argc);
 /* Once, after the wait: commits, drops, keeps or defers. A failure becomes the run's result, too. */
 int outcome_settle(struct sandlock_handle_t *h);
 int outcome_changes(const struct cow_changes *from, struct outcome_changes *ret);

@@ -16,7 +16,7 @@ void capped_add(struct capped *c, const char *data, size_t n)
     data += head;
     n -= head;
     if (n && !c->tail)
-        c->tail = malloc(CAPPED_HALF);
+        c->tail = calloc(1, CAPPED_HALF); /* what was lost to lack of memory is no garbage */
     if (!c->tail)
         return; /* counted as left out */
     if (n > CAPPED_HALF) {

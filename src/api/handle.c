@@ -13,17 +13,21 @@ static const struct sandlock_builder_t *policy_of(const sandlock_sandbox_t *p)
     return (const struct sandlock_builder_t *)p;
 }
 
-bool instance_name_is_valid(const char *name)
+static bool name_is_valid(const char *name)
 {
     struct policy scratch;
     bool ok;
 
-    if (!name)
-        return true;
     policy_init(&scratch);
     ok = policy_set_name(&scratch, "name", name, NULL) == 0;
     policy_fini(&scratch);
     return ok;
+}
+
+bool command_is_valid(const sandlock_sandbox_t *policy, const char *name, const char *const *argv,
+                      unsigned argc)
+{
+    return policy && argv && argc && argv[0] && argv[0][0] && (!name || name_is_valid(name));
 }
 
 static void handle_free(struct sandlock_handle_t *h)
@@ -44,17 +48,16 @@ static struct sandlock_handle_t *handle_new(const sandlock_sandbox_t *policy, co
 {
     struct sandbox_options o = {.capture = capture, .explain_fd = -1};
     struct sandlock_handle_t *h;
-    int r = 0;
+    int r;
 
-    if (!policy || !argv || argc == 0 || !argv[0] || !argv[0][0] || !instance_name_is_valid(name))
+    if (!command_is_valid(policy, name, argv, argc))
         return NULL;
     h = calloc(1, sizeof(*h));
     if (!h)
         return NULL;
     if (name)
         h->name = strdup(name);
-    for (unsigned i = 0; r == 0 && i < argc; i++)
-        r = argv[i] ? strv_add(&h->argv, argv[i]) : -EINVAL;
+    r = strv_add_all(&h->argv, argv, argc);
     if (r < 0 || (name && !h->name)) {
         handle_free(h);
         return NULL;
@@ -79,9 +82,7 @@ static int handle_start(struct sandlock_handle_t *h)
     h->started = true;
     r = sandbox_start(h->sandbox, &h->err);
     if (r < 0)
-        h->start_error = h->err.kind == ERROR_NOTFOUND ? 127
-                         : h->err.kind == ERROR_NOEXEC ? 126
-                                                       : 125;
+        h->start_error = start_exit_code(&h->err);
     return r;
 }
 
@@ -236,9 +237,7 @@ _public_ int sandlock_run_interactive(const sandlock_sandbox_t *policy, const ch
     (void)handle_start(h);
     r = sandlock_handle_wait(h);
     if (r)
-        code = r->run.reason == REASON_EXITED    ? r->run.code
-               : r->run.reason == REASON_TIMEOUT ? 124
-                                                 : 128 + r->run.signal;
+        code = run_result_exit_code(&r->run);
     sandlock_result_free(r);
     handle_free(h);
     return code;

@@ -32,6 +32,11 @@ struct sandbox {
     bool holds_signals;
 };
 
+/* ---- wait.c ---- */
+#define NO_DEADLINE UINT64_MAX
+/* util_now_ns() in so many nanoseconds; 0: NO_DEADLINE. */
+uint64_t deadline_after(uint64_t ns);
+
 /* ---- settle.c: about a layer whose run, or last run, is over ---- */
 int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage_result *ret,
                 struct error *err);

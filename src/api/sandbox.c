@@ -218,6 +218,18 @@ void run_result_fini(struct run_result *r)
     buf_fini(&r->stats.ports);
 }
 
+int run_result_exit_code(const struct run_result *r)
+{
+    if (r->reason == REASON_EXITED)
+        return r->code;
+    return r->reason == REASON_TIMEOUT ? 124 : 128 + r->signal;
+}
+
+int start_exit_code(const struct error *err)
+{
+    return err->kind == ERROR_NOTFOUND ? 127 : err->kind == ERROR_NOEXEC ? 126 : 125;
+}
+
 char **sandbox_environment(const struct policy *p)
 {
     return environment_new(p);

@@ -33,6 +33,10 @@ struct run_result {
     struct buf out[2]; /* captured stdout, stderr when piped */
 };
 void run_result_fini(struct run_result *r);
+/* As a shell would say it: the command's own, 128 + signal, 124 after a timeout. */
+int run_result_exit_code(const struct run_result *r);
+/* Of a command that sandbox_start() could not start: 127 not found, 126 not executable, 125 anything else. */
+int start_exit_code(const struct error *err);
 
 struct sandbox_options {
     const char *const *argv;

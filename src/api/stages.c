@@ -37,8 +37,7 @@ _public_ int sandlock_transaction_add(sandlock_transaction_t *t, const sandlock_
 {
     if (!t)
         return -1;
-    if (t->ran || !policy || !argv || argc == 0 || !argv[0] || !argv[0][0] ||
-        !instance_name_is_valid(name))
+    if (t->ran || !command_is_valid(policy, name, argv, argc))
         return -EINVAL;
     return transaction_add(&t->t, &((const struct sandlock_builder_t *)policy)->policy, name, argv,
                            argc);

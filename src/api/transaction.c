@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "api/internal.h"
 #include "fs/cow/layer.h"
@@ -45,8 +44,8 @@ int transaction_add(struct transaction *t, const struct policy *p, const char *n
     struct transaction_stage s = {.name = name ? strdup(name) : NULL}, *v;
     int e = name && !s.name ? -ENOMEM : 0;
 
-    for (size_t i = 0; i < argc && e == 0; i++)
-        e = argv[i] ? strv_add(&s.argv, argv[i]) : -EINVAL;
+    if (e == 0)
+        e = strv_add_all(&s.argv, argv, argc);
     v = e == 0 ? realloc(t->v, (t->n + 1) * sizeof(*v)) : NULL;
     if (!v) {
         stage_fini(&s);
@@ -145,16 +144,6 @@ static int check_all(struct transaction *t, struct root **ret_root)
 
 /* ---- the stages ---- */
 
-#define NO_DEADLINE UINT64_MAX
-
-static uint64_t clock_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* The one that transaction_kill() reaches. False: it was called before. */
 static bool set_current(struct transaction *t, struct sandbox *s)
 {
@@ -188,8 +177,7 @@ static int stage_drive(struct transaction *t, struct transaction_stage *st, stru
     }
     e = sandbox_start(s, &t->err);
     if (e < 0 && (t->err.kind == ERROR_NOTFOUND || t->err.kind == ERROR_NOEXEC)) {
-        st->run = (struct run_result){.reason = REASON_EXITED,
-                                      .code = t->err.kind == ERROR_NOTFOUND ? 127 : 126};
+        st->run = (struct run_result){.reason = REASON_EXITED, .code = start_exit_code(&t->err)};
         e = 0;
     } else if (e == 0) {
         e = sandbox_wait(s, left, &st->run, &t->err);
@@ -210,7 +198,7 @@ static int stage_run(struct transaction *t, size_t i, struct cow_layer *l, uint6
                                 .explain_fd = -1,
                                 .progress = t->progress,
                                 .layer = l};
-    uint64_t now = clock_ns();
+    uint64_t now = util_now_ns();
     struct sandbox *s;
     int e;
 
@@ -240,9 +228,7 @@ static bool stage_did_well(const struct transaction_stage *s)
 /* 1: all did well. */
 static int run_stages(struct transaction *t, struct cow_layer *l, bool *ret_lost)
 {
-    uint64_t now = clock_ns();
-    uint64_t until =
-        t->timeout_ns && t->timeout_ns < NO_DEADLINE - now ? now + t->timeout_ns : NO_DEADLINE;
+    uint64_t until = deadline_after(t->timeout_ns);
 
     for (size_t i = 0; i < t->n; i++) {
         int e = stage_run(t, i, l, until, ret_lost);
@@ -317,5 +303,5 @@ int transaction_code(const struct transaction *t)
         return (int)t->problem;
     if (t->end != TRANSACTION_ABORTED || !last)
         return 0;
-    return last->reason == REASON_TIMEOUT ? 124 : last->signal ? 128 + last->signal : last->code;
+    return run_result_exit_code(last);
 }

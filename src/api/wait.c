@@ -11,13 +11,10 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "api/internal.h"
 #include "launch/internal.h"
 #include "net/rules.h"
-
-#define NO_DEADLINE UINT64_MAX
 
 enum { SLOT_CHANNEL, SLOT_KILL, SLOT_LISTENER, SLOT_SIGNAL, SLOT_OUT, SLOT_ERR, SLOT_COUNT };
 
@@ -31,17 +28,9 @@ struct wait_loop {
     int status;
 };
 
-static uint64_t now_ns(void)
+uint64_t deadline_after(uint64_t ns)
 {
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t deadline_after(uint64_t ns)
-{
-    uint64_t now = now_ns();
+    uint64_t now = util_now_ns();
 
     return ns == 0 || ns > NO_DEADLINE - now ? NO_DEADLINE : now + ns;
 }
@@ -197,7 +186,7 @@ static void loop_on_stream(struct wait_loop *w, int i)
 
 static void loop_on_deadline(struct wait_loop *w)
 {
-    uint64_t now = now_ns();
+    uint64_t now = util_now_ns();
 
     if (now >= w->timeout_at) {
         w->timeout_at = NO_DEADLINE;
@@ -223,7 +212,7 @@ static int loop_timeout_ms(const struct wait_loop *w)
 
     if (at == NO_DEADLINE)
         return -1;
-    now = now_ns();
+    now = util_now_ns();
     return at <= now ? 0 : (int)MIN((at - now) / 1000000u + 1, (uint64_t)3600 * 1000);
 }
 

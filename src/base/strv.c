@@ -34,6 +34,15 @@ int strv_add(struct strv *s, const char *str)
     return strv_take(s, strdup(str));
 }
 
+int strv_add_all(struct strv *s, const char *const *v, size_t n)
+{
+    int e = 0;
+
+    for (size_t i = 0; i < n && e == 0; i++)
+        e = v[i] ? strv_add(s, v[i]) : -EINVAL;
+    return e;
+}
+
 bool strv_has(const struct strv *s, const char *str)
 {
     for (size_t i = 0; i < s->n; i++) {

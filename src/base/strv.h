@@ -12,6 +12,8 @@ struct strv {
 void strv_fini(struct strv *s);
 /* Copies str. 0 or -ENOMEM. */
 int strv_add(struct strv *s, const char *str);
+/* Copies all n. 0, -ENOMEM, or -EINVAL for a NULL among them. */
+int strv_add_all(struct strv *s, const char *const *v, size_t n);
 /* Takes ownership of str, also on failure. */
 int strv_take(struct strv *s, char *str);
 bool strv_has(const struct strv *s, const char *str);

@@ -2,6 +2,7 @@
 #include "base/util.h"
 
 #include <errno.h>
+#include <time.h>
 
 int util_close(int fd)
 {
@@ -11,4 +12,12 @@ int util_close(int fd)
         (void)close(fd);
     errno = saved;
     return -1;
+}
+
+uint64_t util_now_ns(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }

@@ -44,6 +44,9 @@ static inline void util_freep(void *p)
 /* close(2) that keeps errno and accepts -1; always returns -1 so that `fd = util_close(fd)` works. */
 int util_close(int fd);
 
+/* CLOCK_MONOTONIC in nanoseconds. */
+uint64_t util_now_ns(void);
+
 static inline void util_closep(int *fd)
 {
     if (*fd >= 0)

@@ -173,7 +173,7 @@ static void hold_all(struct cpu *c, bool first)
 static void report_held(struct cpu *c)
 {
     pthread_mutex_lock(&c->l->report_lock);
-    c->l->report.cpu_stopped_ns += limits_now() - c->held_since;
+    c->l->report.cpu_stopped_ns += util_now_ns() - c->held_since;
     pthread_mutex_unlock(&c->l->report_lock);
 }
 
@@ -182,7 +182,7 @@ static uint64_t cpu_turn(struct cpu *c)
 {
     int64_t percent = atomic_load(&c->l->max_cpu);
     int64_t turn = CPU_TURN_NS * percent / 100;
-    uint64_t now = limits_now();
+    uint64_t now = util_now_ns();
     int64_t elapsed = (int64_t)(now - c->at);
     int64_t spent = account_look(c, elapsed);
 
@@ -220,7 +220,7 @@ void *cpu_main(void *arg)
     c.cores = MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
     if (!limits_wait_cpu(c.l))
         return NULL;
-    c.at = limits_now();
+    c.at = util_now_ns();
     while (limits_sleep(&c.l->clock, pause))
         pause = cpu_turn(&c);
     if (c.held)

@@ -251,7 +251,7 @@ void *disk_main(void *arg)
     unsigned last = 0;
 
     while (layer && limits_sleep(&l->clock, pause)) {
-        uint64_t begin = limits_now();
+        uint64_t begin = util_now_ns();
         int64_t bytes;
 
         pause = DISK_PAUSE_MIN;
@@ -263,7 +263,7 @@ void *disk_main(void *arg)
             disk_kill(l, (uint64_t)bytes);
             return NULL;
         }
-        pause = MIN(MAX((limits_now() - begin) * DISK_COST, (uint64_t)DISK_PAUSE_MIN),
+        pause = MIN(MAX((util_now_ns() - begin) * DISK_COST, (uint64_t)DISK_PAUSE_MIN),
                     (uint64_t)DISK_PAUSE_MAX);
     }
     return NULL;

@@ -20,7 +20,6 @@ struct limits_clock {
 };
 /* Sleeps, or until something has changed; false when it is over. */
 bool limits_sleep(struct limits_clock *c, uint64_t ns);
-uint64_t limits_now(void);
 #define LIMITS_SLICE_NS 100000 /* threads that run shortly, and should when they are due */
 /* What all threads of a process have used, in ns; 0 when it is gone. */
 int64_t limits_cpu_time(pid_t pid);

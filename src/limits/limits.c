@@ -16,14 +16,6 @@
 
 #define LIMITS_DEPTH 4096 /* parents looked at before a process counts as a stranger */
 
-uint64_t limits_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 int64_t limits_cpu_time(pid_t pid)
 {
     clockid_t id;
@@ -36,7 +28,7 @@ int64_t limits_cpu_time(pid_t pid)
 
 bool limits_sleep(struct limits_clock *c, uint64_t ns)
 {
-    uint64_t at = limits_now() + ns;
+    uint64_t at = util_now_ns() + ns;
     struct timespec until = {(time_t)(at / 1000000000u), (long)(at % 1000000000u)};
     unsigned pokes;
     bool go;

@@ -112,7 +112,7 @@ static uint64_t member_exactly(struct member *one, uint64_t at_most)
 static bool is_dying(const struct memory *m, pid_t pid)
 {
     for (size_t i = 0; i < MIN(m->kills, (size_t)MEMORY_DYING); i++) {
-        if (m->dying[i].pid == pid && limits_now() - m->dying[i].at < MEMORY_DYING_NS)
+        if (m->dying[i].pid == pid && util_now_ns() - m->dying[i].at < MEMORY_DYING_NS)
             return true;
     }
     return false;
@@ -285,7 +285,7 @@ static void enforce(struct memory *m)
         if (limits_kill(victim->pid, m->l->anchor) == 0) {
             report_kill(m, victim, name);
             m->dying[m->kills % MEMORY_DYING].pid = victim->pid;
-            m->dying[m->kills++ % MEMORY_DYING].at = limits_now();
+            m->dying[m->kills++ % MEMORY_DYING].at = util_now_ns();
         }
         m->now.total -= victim->used;
         victim->used = 0;
@@ -397,10 +397,10 @@ void *memory_main(void *arg)
     limits_own_descriptors();
     go = m.l->policy->memory_enomem || limits_wait_memory(m.l);
     while (go && limits_sleep(&m.l->clock, pause)) {
-        uint64_t begin = limits_now(), cost, left;
+        uint64_t begin = util_now_ns(), cost, left;
 
         memory_sample(&m);
-        cost = (limits_now() - begin) * MEMORY_COST;
+        cost = (util_now_ns() - begin) * MEMORY_COST;
         left = m.now.total < memory_limit(&m) ? memory_limit(&m) - m.now.total : 0;
         pause = MAX(MIN(left / MEMORY_RATE, MEMORY_PAUSE_MAX), MEMORY_PAUSE_MIN);
         /* Not at the price of the limit: what a sample costs grows with what there is to see. */

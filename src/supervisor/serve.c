@@ -175,18 +175,10 @@ static bool leader_is_at(const struct supervisor *s, unsigned seen)
     return (seen & 1) && atomic_load(&s->lead_serial) == seen;
 }
 
-static uint64_t relief_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 /* Serves for a while, and as long as the leader hangs in the call it hung in. False: it is over. */
 static bool relief_serve(struct supervisor *s, unsigned seen)
 {
-    uint64_t until = relief_now() + RELIEF_BURST_NS;
+    uint64_t until = util_now_ns() + RELIEF_BURST_NS;
     struct seccomp_notif n;
 
     do {
@@ -196,7 +188,7 @@ static bool relief_serve(struct supervisor *s, unsigned seen)
             receiver_handle(s, &n);
         else if (receiver_is_done(s, r))
             return false;
-    } while (!is_stopping(s) && (relief_now() < until || leader_is_at(s, seen)));
+    } while (!is_stopping(s) && (util_now_ns() < until || leader_is_at(s, seen)));
     return true;
 }
 
