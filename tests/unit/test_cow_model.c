@@ -412,10 +412,13 @@ static void compare_path(struct both *b, const char *path, unsigned flags, struc
 
     if (have == 0)
         return;
-    fd = sys_openat2(b->real_fd, path,
-                     O_PATH | O_CLOEXEC | (flags & COW_PATH_FOLLOW ? 0 : O_NOFOLLOW) |
-                         (flags & COW_PATH_DIRECTORY ? O_DIRECTORY : 0),
-                     0, RESOLVE_IN_ROOT);
+    /* EAGAIN: "..", and somebody else on this machine renamed something meanwhile; openat2(2). */
+    do {
+        fd = sys_openat2(b->real_fd, path,
+                         O_PATH | O_CLOEXEC | (flags & COW_PATH_FOLLOW ? 0 : O_NOFOLLOW) |
+                             (flags & COW_PATH_DIRECTORY ? O_DIRECTORY : 0),
+                         0, RESOLVE_IN_ROOT);
+    } while (fd == -EAGAIN);
     want = walk_by_hand(b->l, path, &p, name);
     if (want == 0)
         want = cow_lookup(b->l, &p, name, &en);
