@@ -60,6 +60,9 @@ int behalf_umask(const struct request *r);
 int behalf_reopen(int fd, uint64_t flags, mode_t mode);
 /* The same for a regular file, of a layer too, without waiting for the holder of a lease on it: -EAGAIN then. */
 int behalf_reopen_file(const struct request *r, const struct resolved *o, uint64_t flags);
+/* On a worker that looks again and again for what it cannot wait for in the kernel: a moment later, longer each
+ * time (*ns: 0 at first). False: the caller is gone. */
+bool behalf_nap(const struct request *r, long *ns);
 /* behalf_reopen() on a worker, for opens that wait for somebody (PR-16): behind a device, at the other end of a
  * FIFO, with a lease (fcntl(2), F_SETLEASE). Takes o->fd over. */
 enum open_wait { WAIT_DEVICE, WAIT_FIFO, WAIT_LEASE };

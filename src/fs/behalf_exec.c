@@ -73,14 +73,13 @@ static bool exec_escaped_denied(const struct request *r, char *file, unsigned lo
  * end in the kernel's mark itself. */
 static bool exec_name_denied(const struct request *r, char *file, unsigned long long ino)
 {
-    static const char mark[] = " (deleted)";
-    size_t len = strlen(file), n = sizeof(mark) - 1;
+    size_t len = strlen(file);
     _cleanup_close_ int fd = -1;
 
     if (strstr(file, "\\012"))
         return exec_escaped_denied(r, file, ino);
     fd = sys_open_path(AT_FDCWD, file, 0);
-    if ((fd == -ENOENT || fd == -ENOTDIR) && len > n && strcmp(file + len - n, mark) == 0)
+    if ((fd == -ENOENT || fd == -ENOTDIR) && place_unmarked(file, len) != len)
         return false;
     return fd < 0 || fs_deny_covers(r, fd, -1, NULL);
 }

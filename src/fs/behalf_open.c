@@ -22,13 +22,11 @@
 #define OPEN_HOW_MIN 24   /* OPEN_HOW_SIZE_VER0 */
 #define OPEN_HOW_MAX 4096 /* the kernel's bound is a page; more than the smallest is never useful */
 
-/* Flags of open(2) that this code knows; openat ignores others, openat2 refuses them. The two octal
- * values are O_LARGEFILE, which the C library hides, and O_NOFOLLOW: which is which depends on the
- * machine (A-42), both are known. */
-#define OPEN_KNOWN                                                                          \
-    ((uint64_t)(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK | \
-                O_DSYNC | O_SYNC | O_ASYNC | O_DIRECT | 0100000 | 0400000 | O_DIRECTORY |   \
-                O_NOFOLLOW | O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE))
+/* Flags of open(2) that this code knows; openat ignores others, openat2 refuses them. */
+#define OPEN_KNOWN                                                                                \
+    ((uint64_t)(O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND | O_NONBLOCK |       \
+                O_DSYNC | O_SYNC | O_ASYNC | O_DIRECT | SYS_O_EITHER | O_DIRECTORY | O_NOFOLLOW | \
+                O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE))
 #define OPEN_PATH_FLAGS ((uint64_t)(O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC))
 #define OPEN_RESOLVE                                                                   \
     (RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH | \
@@ -356,7 +354,7 @@ static struct verdict open_with_resolve(const struct request *r, const struct op
 /* ---- the handler ---- */
 
 /* Flags that a regular file opened for reading may have on the short way. */
-#define OPEN_READS ((uint64_t)(O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | 0100000 | 0400000))
+#define OPEN_READS ((uint64_t)(O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK | SYS_O_EITHER))
 
 /*
  * The short way: a path that led to a regular file last time is opened at once, and judged then. To open it

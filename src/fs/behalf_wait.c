@@ -40,6 +40,15 @@ int behalf_reopen_file(const struct request *r, const struct resolved *o, uint64
     return e;
 }
 
+bool behalf_nap(const struct request *r, long *ns)
+{
+    *ns = *ns ? MIN(*ns * 2, WAIT_MAX_MS * 1000000L) : WAIT_FIRST_MS * 1000000L;
+    if (!request_alive(r))
+        return false;
+    nanosleep(&(struct timespec){.tv_nsec = *ns}, NULL);
+    return true;
+}
+
 struct open_later {
     struct resolved at; /* fd, id and what a layer asks for; no directory */
     uint64_t flags;
@@ -76,17 +85,15 @@ static int wait_for_writer(const struct request *r, int fd)
 
 static int wait_open_fifo(const struct request *r, const struct open_later *l)
 {
-    struct timespec t = {.tv_nsec = WAIT_FIRST_MS * 1000000L};
+    long nap = 0;
     int e, fd;
 
     for (;;) {
         fd = behalf_reopen(l->at.fd, l->flags | O_NONBLOCK, 0);
         if (fd != -ENXIO || (l->flags & O_ACCMODE) != O_WRONLY)
             break;
-        if (!request_alive(r))
+        if (!behalf_nap(r, &nap)) /* no reader yet */
             return -ESRCH;
-        nanosleep(&t, NULL); /* no reader yet */
-        t.tv_nsec = MIN(t.tv_nsec * 2, WAIT_MAX_MS * 1000000L);
     }
     if (fd < 0)
         return fd;
@@ -102,17 +109,15 @@ static int wait_open_fifo(const struct request *r, const struct open_later *l)
 
 static int wait_open_leased(const struct request *r, const struct open_later *l)
 {
-    struct timespec t = {.tv_nsec = WAIT_FIRST_MS * 1000000L};
+    long nap = 0;
     int fd;
 
     for (;;) {
         fd = behalf_reopen_file(r, &l->at, l->flags);
         if (fd != -EAGAIN)
             return fd;
-        if (!request_alive(r))
+        if (!behalf_nap(r, &nap))
             return -ESRCH;
-        nanosleep(&t, NULL);
-        t.tv_nsec = MIN(t.tv_nsec * 2, WAIT_MAX_MS * 1000000L);
     }
 }
 

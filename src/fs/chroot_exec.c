@@ -17,7 +17,6 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #include "base/strv.h"
 #include "fs/behalf.h"
@@ -30,8 +29,6 @@
 #define EXEC_HEAD 256       /* BINPRM_BUF_SIZE: what the kernel reads of a script */
 #define EXEC_MAX_DEPTH 5    /* interpreters of interpreters, as the kernel */
 #define EXEC_VDSO_MAX 16384
-#define EXEC_WAIT_FIRST_NS 1000000L
-#define EXEC_WAIT_MAX_NS 16000000L
 
 struct load {
     struct strv words; /* argv instead of the caller's argv[0]: of a script */
@@ -411,16 +408,14 @@ static void exec_later_free(struct exec_later *l)
 
 static struct verdict exec_wait(const struct request *r, void *arg)
 {
-    struct timespec t = {.tv_nsec = EXEC_WAIT_FIRST_NS};
     struct exec_later *later = arg;
     struct verdict v = verdict_gone();
+    long nap = 0;
     int e = -EAGAIN;
 
-    while (e == -EAGAIN && request_alive(r)) {
+    while (e == -EAGAIN && behalf_nap(r, &nap)) {
         _cleanup_(load_fini) struct load l = {.program_fd = -1, .loader_fd = -1};
 
-        nanosleep(&t, NULL);
-        t.tv_nsec = MIN(t.tv_nsec * 2, EXEC_WAIT_MAX_NS);
         e = load_find(r, &later->program, later->path, &l);
         if (e != -EAGAIN)
             v = e < 0 ? verdict_errno(e) : exec_found(r, later->path, &l);

@@ -126,7 +126,7 @@ static bool deny_beneath(const char *path, const char *place)
     if (n == 1 && place[0] == '/')
         return true;
     return strncmp(path, place, n) == 0 &&
-           (path[n] == '\0' || path[n] == '/' || strcmp(path + n, " (deleted)") == 0);
+           (path[n] == '\0' || path[n] == '/' || strcmp(path + n, PLACE_MARK) == 0);
 }
 
 /* ---- in the layer of --workdir ---- */

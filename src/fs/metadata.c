@@ -46,13 +46,12 @@ static bool metadata_is_anonymous(int fd)
  * and where that cannot be seen it may. */
 static bool metadata_is_detached(int fd, const struct sys_ident *id)
 {
-    static const char mark[] = " (deleted)";
     char place[PATH_MAX];
-    ssize_t n = fd_location(fd, place, sizeof(place)), len = sizeof(mark) - 1;
+    ssize_t n = fd_location(fd, place, sizeof(place));
     _cleanup_close_ int named_fd = -1;
     struct sys_ident named;
 
-    if (n <= len || place[0] != '/' || memcmp(place + n - len, mark, (size_t)len) != 0)
+    if (n <= 0 || place[0] != '/' || place_unmarked(place, (size_t)n) == (size_t)n)
         return false;
     named_fd = sys_open_path(AT_FDCWD, place, 0);
     if (named_fd < 0)

@@ -67,18 +67,18 @@ static int place_confirm(char *path, const struct sys_ident *id)
  */
 int place_parent(int fd, const struct sys_ident *id)
 {
-    static const char mark[] = " (deleted)";
     char path[PATH_MAX], again[PATH_MAX];
     ssize_t n = fd_location(fd, path, sizeof(path));
-    const ssize_t m = sizeof(mark) - 1;
+    size_t unmarked;
     int parent_fd;
 
     if (n < 0)
         return (int)n;
     memcpy(again, path, (size_t)n + 1);
     parent_fd = place_confirm(path, id);
-    if (parent_fd >= 0 || n <= m || strcmp(again + n - m, mark) != 0)
+    unmarked = place_unmarked(again, (size_t)n);
+    if (parent_fd >= 0 || unmarked == (size_t)n)
         return parent_fd;
-    again[n - m] = '\0';
+    again[unmarked] = '\0';
     return place_confirm(again, id);
 }

@@ -123,6 +123,13 @@ ssize_t fd_location(int fd, char *buf, size_t size)
     return n;
 }
 
+size_t place_unmarked(const char *path, size_t len)
+{
+    const size_t n = sizeof(PLACE_MARK) - 1;
+
+    return len > n && memcmp(path + len - n, PLACE_MARK, n) == 0 ? len - n : len;
+}
+
 static int resolve_identify(int fd, unsigned flags, struct resolved *ret)
 {
     if (!(flags & WALK_ATTRIBUTES))

@@ -80,3 +80,6 @@ int fd_reopen(int fd, int flags, mode_t mode);
 /* Where the object is now, as the kernel spells it (readlink of /proc/self/fd/N): length or -errno.
  * Ends with " (deleted)" for unlinked objects: for messages and prefix checks only. */
 ssize_t fd_location(int fd, char *buf, size_t size);
+#define PLACE_MARK " (deleted)"
+/* The length of such a text without the mark, or as it is. A name may end like that itself. */
+size_t place_unmarked(const char *path, size_t len);

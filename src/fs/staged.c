@@ -155,7 +155,7 @@ int staged_reopen(const struct request *r, const struct resolved *o, uint64_t fl
     _cleanup_cow_pos_ struct cow_pos p = COW_POS_INIT;
     struct cow_layer *l = staged_layer(r);
     bool temporary = (flags & O_TMPFILE) == O_TMPFILE;
-    int e;
+    int how = (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY, e;
 
     if (!l || !(S_ISREG(id->mode) || (S_ISDIR(id->mode) && temporary)))
         return -ENODATA;
@@ -165,16 +165,13 @@ int staged_reopen(const struct request *r, const struct resolved *o, uint64_t fl
     if (!o->staged && !cow_holds(l, o->fd))
         return -ENODATA;
     if (!temporary && o->staged && o->in_upper && cow_is_plain(l, id))
-        return cow_open_own(l, o->fd,
-                            (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
+        return cow_open_own(l, o->fd, how);
     if (!temporary && o->staged && !o->in_upper && o->name[0]) {
-        int how = (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY;
-
         e = cow_pos_copy(&o->dir, &p);
         return e < 0 ? e : cow_open_found(l, &p, o->name, o->fd, id, how);
     }
     if (!temporary)
-        return cow_open_fd(l, o->fd, (int)(flags & ~(uint64_t)STAGED_MAKES) | O_CLOEXEC | O_NOCTTY);
+        return cow_open_fd(l, o->fd, how);
     if (!S_ISDIR(id->mode))
         return -ENOTDIR;
     e = cow_pos_of_fd(l, o->fd, &p);

@@ -77,12 +77,8 @@ static const char *virtual_leaf(const struct procfs_place *place)
  * deleted (proc_net_d_revalidate). */
 static void virtual_undelete(struct procfs_place *place)
 {
-    static const char mark[] = " (deleted)";
-    size_t n = strlen(place->buf), m = sizeof(mark) - 1;
-
-    if (strncmp(virtual_leaf(place), "net/", 4) == 0 && n > m &&
-        strcmp(place->buf + n - m, mark) == 0)
-        place->buf[n - m] = '\0';
+    if (strncmp(virtual_leaf(place), "net/", 4) == 0)
+        place->buf[place_unmarked(place->buf, strlen(place->buf))] = '\0';
 }
 
 static struct virtual_entry *virtual_find(struct virtual_state *s, int fd,

@@ -48,6 +48,9 @@ int sys_file_usage(const char *path, struct sys_usage *ret);
 
 /* RESOLVE_* and open flags as in linux/openat2.h. */
 int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t mode, uint64_t resolve);
+/* Of open(2)'s flags the two whose values the machines exchange (A-42): O_NOFOLLOW, and O_LARGEFILE, which the C
+ * library hides. Which is which depends on the machine. */
+#define SYS_O_EITHER (0100000 | 0400000)
 /* Exactly these flags: libc's open() may add calls of its own. */
 int sys_openat(int dirfd, const char *path, int flags, mode_t mode);
 /* O_PATH|O_CLOEXEC plus `flags`. */

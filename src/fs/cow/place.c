@@ -10,8 +10,6 @@
 
 #include "fs/cow/fault.h"
 
-#define PLACE_GONE " (deleted)"
-
 bool cow_holds(struct cow_layer *l, int fd)
 {
     char path[PATH_MAX];
@@ -116,7 +114,7 @@ static ssize_t place_finish(struct cow_layer *l, const char *buf, size_t at, boo
     if (n < 0)
         return n;
     len = snprintf(out, size, "%s%s%s", n == 1 && buf[at] ? "" : top, buf + at,
-                   gone ? PLACE_GONE : "");
+                   gone ? PLACE_MARK : "");
     return (size_t)len < size ? len : -ENAMETOOLONG;
 }
 
@@ -145,15 +143,14 @@ static int place_file(struct cow_layer *l, int fd, const struct cow_attr *a, cha
                       bool *ret_gone)
 {
     struct cow_node *n = cow_node_by_upper(l, a->dev, a->ino);
-    size_t gone = sizeof(PLACE_GONE) - 1;
     char where[PATH_MAX], objects[PATH_MAX];
     ssize_t len = fd_location(fd, where, sizeof(where));
 
     if (len < 0)
         return (int)len;
     *ret_gone = a->nlink == 0;
-    if (a->nlink == 0 && (size_t)len > gone && strcmp(where + len - gone, PLACE_GONE) == 0)
-        where[(size_t)len - gone] = '\0';
+    if (a->nlink == 0)
+        where[place_unmarked(where, (size_t)len)] = '\0';
     len = fd_location(l->objects_fd, objects, sizeof(objects));
     if (len > 0 && n && strncmp(where, objects, (size_t)len) == 0 && where[len] == '/' &&
         !strchr(where + len + 1, '/'))

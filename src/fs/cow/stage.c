@@ -386,7 +386,7 @@ int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
 /* What the descriptor that wrote the copy may have. */
 #define WHOLE_FLAGS                                                                            \
     (O_ACCMODE | O_TRUNC | O_CREAT | O_EXCL | O_NOCTTY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | \
-     O_APPEND | 0100000 | 0400000 /* O_LARGEFILE of either machine */)
+     O_APPEND | SYS_O_EITHER)
 
 static bool whole_can(struct cow_layer *l, const struct cow_attr *a, int flags)
 {
