@@ -133,6 +133,11 @@ struct cow_layer {
     int64_t index_counted;
 };
 
+/* ---- layer.c ---- */
+/* An empty file in the storage whose being there says something; synced: when this returns 0 it is on the disk. */
+int cow_mark(struct cow_layer *l, const char *name, bool synced);
+bool cow_has_mark(const struct cow_layer *l, const char *name);
+
 /* ---- index.c: memory ---- */
 struct cow_node *cow_node_by_lower(struct cow_layer *l, const struct cow_attr *a);
 struct cow_node *cow_node_of(struct cow_layer *l,

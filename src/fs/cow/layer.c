@@ -246,17 +246,26 @@ static int layer_lower(struct cow_layer *l, int lower_fd)
 }
 
 #define LAYER_SHARED "shared" /* exists: never_commit */
-
 #define LAYER_BACKUP "backup" /* exists: so is its commit to be */
 
-static int layer_mark_file(struct cow_layer *l, const char *name)
+int cow_mark(struct cow_layer *l, const char *name, bool synced)
 {
     int fd = openat(l->storage_fd, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    int e = 0;
 
     if (fd < 0)
         return -errno;
+    if (synced && (fsync(fd) < 0 || fsync(l->storage_fd) < 0))
+        e = -errno;
     util_close(fd);
-    return 0;
+    return e;
+}
+
+bool cow_has_mark(const struct cow_layer *l, const char *name)
+{
+    struct cow_attr a;
+
+    return cow_attr_at(l->storage_fd, name, &a) == 0;
 }
 
 /* What cannot be found out is taken for shared. */
@@ -293,10 +302,10 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
     if (e == 0)
         e = layer_make_locked(l);
     if (e == 0 && config->never_commit)
-        e = layer_mark_file(l, LAYER_SHARED);
+        e = cow_mark(l, LAYER_SHARED, false);
     l->backup = config->backup;
     if (e == 0 && l->backup)
-        e = layer_mark_file(l, LAYER_BACKUP);
+        e = cow_mark(l, LAYER_BACKUP, false);
     if (e == 0)
         e = cow_log_header(l);
     if (e == 0 && config->keep_orphan)
@@ -333,9 +342,7 @@ static int layer_existing(int storage_fd, const char *id, bool header_only, stru
         e = l->storage_fd < 0 ? -errno : layer_open(l, false);
     }
     if (e == 0) {
-        struct cow_attr a;
-
-        l->backup = cow_attr_at(l->storage_fd, LAYER_BACKUP, &a) == 0;
+        l->backup = cow_has_mark(l, LAYER_BACKUP);
         e = cow_load(l);
     }
     l->same_fs = l->storage.dev == l->lower.dev && l->storage.mnt == l->lower.mnt;

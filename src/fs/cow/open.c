@@ -97,10 +97,12 @@ static int open_lower(struct cow_layer *l, struct cow_pos *dir, const char *name
         id = cow_attr_ident(&a);
         e = open_first(l, dir, name, fd, &id, flags & ~OPEN_MAKES);
     }
-    util_close(fd);
-    if (e != -EAGAIN)
+    if (e != -EAGAIN) {
+        util_close(fd);
         return e;
-    e = cow_stage_name(l, dir, name, &n);
+    }
+    e = cow_stage_found(l, dir, name, fd, &a, &n);
+    util_close(fd);
     return e < 0 ? (e == -EXDEV ? -EROFS : e) : open_node(l, n, -1, flags);
 }
 

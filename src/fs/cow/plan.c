@@ -122,8 +122,19 @@ static int plan_aside(struct cow_plan *p, const struct cow_item *i)
 }
 
 /* What the attributes of something of lower were, for a rollback. */
+static int plan_was(struct cow_plan *p, struct cow_step *s, const char *lower,
+                    const struct cow_attr *a)
+{
+    if (!p->l->backup)
+        return 0;
+    s->old = *a;
+    s->lower = strdup(lower);
+    return s->lower ? 0 : -ENOMEM;
+}
+
 static int plan_old(struct cow_plan *p, struct cow_step *s, const struct cow_node *n)
 {
+    struct cow_attr a;
     int fd, e;
 
     if (!p->l->backup || !n)
@@ -131,10 +142,9 @@ static int plan_old(struct cow_plan *p, struct cow_step *s, const struct cow_nod
     fd = cow_lower_open(p->l, n, O_PATH);
     if (fd < 0)
         return fd;
-    e = cow_attr_fd(fd, &s->old);
+    e = cow_attr_fd(fd, &a);
     util_close(fd);
-    s->lower = strdup(n->path);
-    return e < 0 ? e : s->lower ? 0 : -ENOMEM;
+    return e < 0 ? e : plan_was(p, s, n->path, &a);
 }
 
 static int plan_attrs(struct cow_plan *p, const struct cow_item *i, const char *path)
@@ -291,10 +301,8 @@ static int plan_parent_times(struct cow_plan *p, const char *old, const char *pa
     s = cow_plan_add(p, STEP_TIMES, 0, NULL, dir);
     if (!s)
         return -ENOMEM;
-    s->attr = s->old = a;
-    if (p->l->backup && !(s->lower = strdup(lower)))
-        return -ENOMEM;
-    return 0;
+    s->attr = a;
+    return plan_was(p, s, lower, &a);
 }
 
 static bool plan_same_bytes(struct cow_layer *l, struct cow_node *n)
@@ -371,11 +379,10 @@ static int plan_root_times(struct cow_plan *p)
             return 0;
     }
     s = cow_plan_add(p, STEP_TIMES, 0, NULL, "");
-    if (!s || (p->l->backup && !(s->lower = strdup(""))))
+    if (!s)
         return -ENOMEM;
     e = cow_attr_fd(p->l->lower_fd, &s->attr);
-    s->old = s->attr;
-    return e;
+    return e < 0 ? e : plan_was(p, s, "", &s->attr);
 }
 
 /* ---- order ---- */

@@ -50,13 +50,6 @@ static int add_size(const char *name, unsigned char type, uint64_t ino, void *ar
     return 0;
 }
 
-static bool has(const struct cow_layer *l, const char *name)
-{
-    struct cow_attr a;
-
-    return cow_attr_at(l->storage_fd, name, &a) == 0;
-}
-
 /* Past the point of no return? Also where another layer of a transaction holds the decision. */
 static int is_decided(struct cow_layer *l, struct cow_journal *j)
 {
@@ -64,9 +57,9 @@ static int is_decided(struct cow_layer *l, struct cow_journal *j)
     int e = cow_journal_read(l, j);
 
     if (e == -ENOENT)
-        return has(l, "commit") ? 1 : 0; /* done: the storage was being removed */
+        return cow_has_mark(l, "commit") ? 1 : 0; /* done: the storage was being removed */
     if (e == -ENODATA || e == -EBADMSG)
-        return has(l, "commit") ? -EBADMSG : 0; /* it was complete before the decision */
+        return cow_has_mark(l, "commit") ? -EBADMSG : 0; /* it was complete before the decision */
     if (e < 0)
         return e;
     e = cow_attr_at(AT_FDCWD, j->coordinator, &a);
@@ -98,7 +91,7 @@ static int list_one(const char *name, unsigned char type, uint64_t ino, void *ar
         i.state = COW_LIVE;
     else if (e < 0 && e != -ESTALE && !is_unborn(l, e))
         i.state = COW_BROKEN;
-    else if ((e == 0 && is_decided(l, &j) > 0) || (is_unborn(l, e) && has(l, "commit")))
+    else if ((e == 0 && is_decided(l, &j) > 0) || (is_unborn(l, e) && cow_has_mark(l, "commit")))
         i.state = COW_INTERRUPTED; /* or done: its storage was being removed */
     else
         i.state = l->kept ? COW_KEPT : COW_ORPHAN;
@@ -212,24 +205,12 @@ static int forward(struct cow_layer *l, struct cow_journal *j, struct cow_report
 
 #define ROLLING_BACK "rollback" /* exists: no way forward any more */
 
-static int begin_rollback(struct cow_layer *l)
-{
-    int fd = openat(l->storage_fd, ROLLING_BACK, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
-    int e;
-
-    if (fd < 0)
-        return -errno;
-    e = fsync(fd) < 0 || fsync(l->storage_fd) < 0 ? -errno : 0;
-    util_close(fd);
-    return e;
-}
-
 static int rollback(struct cow_layer *l, struct cow_journal *j, struct cow_report *report)
 {
     int lock_fd, e;
 
     if (!j->coordinator)
-        return has(l, ROLLING_BACK) ? cow_remove_layer(l) : -EALREADY;
+        return cow_has_mark(l, ROLLING_BACK) ? cow_remove_layer(l) : -EALREADY;
     if (!l->backup)
         return -EOPNOTSUPP;
     if (j->n_participants > 1)
@@ -237,7 +218,7 @@ static int rollback(struct cow_layer *l, struct cow_journal *j, struct cow_repor
     lock_fd = cow_lower_lock(l, l->commit_wait_ms);
     if (lock_fd < 0)
         return lock_fd;
-    e = begin_rollback(l);
+    e = cow_mark(l, ROLLING_BACK, true);
     if (e == 0)
         e = cow_undo(j, report);
     if (e == 0)
@@ -256,14 +237,14 @@ static int recover_layer(struct cow_layer *l, int opened, struct cow_report *rep
     struct cow_journal j = {0};
     int e = opened, decided;
 
-    if (is_unborn(l, e) && what == COW_RECOVER_ROLLBACK && !has(l, ROLLING_BACK))
-        return has(l, "commit") ? -EALREADY : -ENODATA;
+    if (is_unborn(l, e) && what == COW_RECOVER_ROLLBACK && !cow_has_mark(l, ROLLING_BACK))
+        return cow_has_mark(l, "commit") ? -EALREADY : -ENODATA;
     if (is_unborn(l, e))
         return cow_remove_layer(l);
     if (e < 0)
         return what == COW_RECOVER_DROP && e != -EBUSY ? cow_remove_layer(l) : e;
     decided = is_decided(l, &j);
-    if (decided > 0 && (what == COW_RECOVER_ROLLBACK || has(l, ROLLING_BACK))) {
+    if (decided > 0 && (what == COW_RECOVER_ROLLBACK || cow_has_mark(l, ROLLING_BACK))) {
         e = rollback(l, &j, report);
     } else if (decided > 0) {
         e = what == COW_RECOVER_DROP ? -EINPROGRESS : forward(l, &j, report, err);
