@@ -56,13 +56,18 @@ static void each_name(unsigned i)
     check(link(first, name) == 0, name);
 }
 
+static void move(const char *from, const char *to, unsigned i)
+{
+    char name[32], new_name[32];
+
+    snprintf(name, sizeof(name), "%s%u", from, i);
+    snprintf(new_name, sizeof(new_name), "%s%u", to, i);
+    check(rename(name, new_name) == 0, name);
+}
+
 static void each_back(unsigned i)
 {
-    char name[32], from[32];
-
-    snprintf(name, sizeof(name), "f%u", i);
-    snprintf(from, sizeof(from), "r%u", i);
-    check(rename(from, name) == 0, name);
+    move("r", "f", i);
 }
 
 /* ---- what is measured ---- */
@@ -79,20 +84,12 @@ static void each_create(unsigned i)
 
 static void each_rename(unsigned i)
 {
-    char name[32], to[32];
-
-    snprintf(name, sizeof(name), "f%u", i);
-    snprintf(to, sizeof(to), "r%u", i);
-    check(rename(name, to) == 0, name);
+    move("f", "r", i);
 }
 
 static void each_rename_new(unsigned i)
 {
-    char name[32], to[32];
-
-    snprintf(name, sizeof(name), "new%u", i);
-    snprintf(to, sizeof(to), "r%u", i);
-    check(rename(name, to) == 0, name);
+    move("new", "r", i);
 }
 
 static void each_mkdir(unsigned i)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor of a --workdir run, disturbed: its calls fail, or it is killed before one of them. The
 helper `faults` traces the command under test itself, not what it runs."""
+import contextlib
 import errno
 import os
 import shutil
@@ -60,16 +61,34 @@ def numbers(names):
     return ','.join(str(NR[n]) for n in names if n in NR)
 
 
-def disturbed(work, calls, when, fault, *args):
-    """Exit code, output, (how many such calls, did it happen)."""
+def faulty(work, calls, when, fault, *words):
+    """sandlock with these words, disturbed at one of its calls (0: not); then as disturbed()."""
     counts = work.parent / 'counts'
-    done = subprocess.run(
-        [helper('faults'), numbers(calls), str(when), str(fault), counts, '--', SANDLOCK, 'run', *GRANTS,
-         '--workdir', work, '--cwd', work, *args, '--', 'python3', '-Bc', CHANGES],
-        env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        timeout=LIMIT, check=False)
+    done = subprocess.run([helper('faults'), numbers(calls), str(when), str(fault), counts, '--', SANDLOCK, *words],
+                          env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT, check=False)
     seen, happened, _ = counts.read_text().split()
     return done, int(seen), happened == '1'
+
+
+def disturbed(work, calls, when, fault, *args):
+    """Exit code, output, (how many such calls, did it happen)."""
+    return faulty(work, calls, when, fault, 'run', *GRANTS, '--workdir', work, '--cwd', work, *args, '--',
+                  'python3', '-Bc', CHANGES)
+
+
+@contextlib.contextmanager
+def storage_at(where, name):
+    """The words that put it there: beside the work directory, or on another file system."""
+    if where != 'elsewhere':
+        yield []
+        return
+    folder = f'/dev/shm/sandlock-{name}.{os.getpid()}'
+    os.mkdir(folder, 0o700)
+    try:
+        yield ['--fs-storage', folder]
+    finally:
+        shutil.rmtree(folder)
 
 
 def everything(top):
@@ -108,12 +127,7 @@ def points(count, wanted, shift=0.0):
                                        (signal.SIGINT, 'beside'), (signal.SIGTERM, 'elsewhere')])
 def test_killed(tree, tmp_path, where, how):
     """Before any call that makes something: afterwards the old tree or, from the decision on, the new one."""
-    storage = []
-    if where == 'elsewhere':
-        folder = f'/dev/shm/sandlock-t.{os.getpid()}.{how}'
-        os.mkdir(folder, 0o700)
-        storage = ['--fs-storage', folder]
-    try:
+    with storage_at(where, f't{how}') as storage:
         work = tree('whole')
         old = shape(work)
         done, count, _ = disturbed(work, MAKING, 0, 0, *storage)
@@ -138,9 +152,6 @@ def test_killed(tree, tmp_path, where, how):
             shutil.rmtree(work)
         assert (False, ('orphan',)) in ends or how != signal.SIGKILL
         assert (True, ('interrupted',)) in ends or IN_VM
-    finally:
-        if storage:
-            shutil.rmtree(storage[1])
 
 
 ERRORS = ['ENOSPC', 'EIO', 'ENOMEM', 'EMFILE']
@@ -176,26 +187,18 @@ def test_failing(tree, error):
     assert told or IN_VM
 
 
-def rolled_back(work, ident, calls, when, *storage):
+def rolled_back(work, ident, when, *storage):
     """`recover --rollback`, killed before one of its calls (0: not); its exit code and what it said."""
-    counts = work.parent / 'counts'
-    done = subprocess.run([helper('faults'), numbers(calls), str(when), str(-int(signal.SIGKILL)), counts, '--', SANDLOCK,
-                           'recover', *storage, '--rollback', ident, work], env=ENV, stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
-    return done.returncode, done.stderr, int(counts.read_text().split()[0])
+    done, _, _ = faulty(work, MAKING, when, -int(signal.SIGKILL), 'recover', *storage, '--rollback', ident, work)
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize('where', ['beside', 'elsewhere'])
 def test_rolled_back(tree, tmp_path, where):
     """A commit killed anywhere is taken back where it has a backup, and a rollback killed anywhere can be
     repeated: the old tree with its times, or where all was done the new one. Without a backup it is refused."""
-    storage = []
-    if where == 'elsewhere':
-        folder = f'/dev/shm/sandlock-r.{os.getpid()}'
-        os.mkdir(folder, 0o700)
-        storage = ['--fs-storage', folder]
     seen = []
-    try:
+    with storage_at(where, 'r') as storage:
         work = tree('whole')
         done, count, _ = disturbed(work, MAKING, 0, 0, *storage, '--commit-backup')
         new = shape(work)
@@ -209,8 +212,8 @@ def test_rolled_back(tree, tmp_path, where):
             for line in sandlock('recover', *storage, work).stdout.splitlines():
                 ident, state = line.split()[:2]
                 if state == 'interrupted' and backup:
-                    rolled_back(work, ident, MAKING, 1 + n * 3 % 40, *storage)
-                code, said, _ = rolled_back(work, ident, MAKING, 0, *storage)
+                    rolled_back(work, ident, 1 + n * 3 % 40, *storage)
+                code, said = rolled_back(work, ident, 0, *storage)
                 left = sandlock('recover', *storage, work).stdout
                 if code == 0:
                     assert backup and tree_state(work) == before and not left, when
@@ -229,6 +232,3 @@ def test_rolled_back(tree, tmp_path, where):
             settle(work, *storage)
             shutil.rmtree(work)
         assert {'back', 'no commit of it has begun'} <= set(seen) or IN_VM, seen
-    finally:
-        if storage:
-            shutil.rmtree(storage[1])

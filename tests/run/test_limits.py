@@ -137,7 +137,6 @@ print(settle(lambda: room(more) == 'room'))
 '''
 
 
-@pytest.mark.skipif(IN_VM, reason='an interpreter has a good part of the memory')
 def test_a_lower_limit_of_the_programs_own_stays():
     """--memory-mode enomem moves the soft RLIMIT_DATA, but not above what a program chose (ulimit -Sd)."""
     python = system_python()

@@ -186,14 +186,25 @@ static int recover_one(const struct cow_info *i, void *arg)
     return 0;
 }
 
-static void recover_all(const char *storage)
+/* 1: there is no storage. */
+static int each_layer(const char *storage, int (*each)(const struct cow_info *i, void *arg))
 {
-    int fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e, fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0)
-        return;
-    assert_int_equal(cow_storage_list(fd, recover_one, &fd), 0);
+        return 1;
+    e = cow_storage_list(fd, each, &fd);
     close(fd);
+    return e;
+}
+
+static void recover_all(const char *storage)
+{
+    int e = each_layer(storage, recover_one);
+
+    if (e == 1)
+        return;
+    assert_int_equal(e, 0);
     assert_int_equal(rmdir(storage), 0);
 }
 
@@ -360,12 +371,9 @@ static bool former; /* what was interrupted was a commit of that release */
 
 static void made_former(const char *storage)
 {
-    int fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e = each_layer(storage, former_journal);
 
-    if (fd < 0)
-        return;
-    assert_int_equal(cow_storage_list(fd, former_journal, &fd), 0);
-    close(fd);
+    assert_true(e == 0 || e == 1);
 }
 
 /* What the kernel leaves of flush order cannot be tested here; what a kill leaves can. */
@@ -522,12 +530,10 @@ static int roll_one(const struct cow_info *i, void *arg)
 
 static void roll_all(const char *storage)
 {
-    int fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int e = each_layer(storage, roll_one);
 
-    assert_true(fd >= 0);
-    if (cow_storage_list(fd, roll_one, &fd) < 0)
-        assert_true(fault.hit);
-    close(fd);
+    assert_int_not_equal(e, 1);
+    assert_true(e >= 0 || fault.hit);
 }
 
 static bool commit_fails_at(struct trees *t, int at, int error, int *ret_calls)
