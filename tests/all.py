@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from suite import TREE, Count
+from suite import FAILURE, TREE, Count
 
 NOBODY = 65534
 # Machine, kernel and more kernel command line of the smoke set.
@@ -20,6 +20,7 @@ LADDER = [(machine, kernel, append) for machine in ("aarch64", "x86_64")
           for kernel, append in (("5.10", ""), ("6.1", ""), ("newest", ""),
                                  ("6.12", "lsm=yama,apparmor"))]
 OUTPUT = threading.Lock()
+failures = []  # lines of failed tests, said again at the end
 
 
 def as_nobody(*command):
@@ -36,6 +37,8 @@ def stream(command, prefix="", **options):
             with OUTPUT:
                 sys.stdout.write(prefix + line)
                 sys.stdout.flush()
+                if FAILURE in line:
+                    failures.append(prefix + line)
             if line.startswith("suite "):
                 last = Count.parse(line) or last
     if last is None:
@@ -142,6 +145,7 @@ def main():
     if emulated:
         results.update(emulated.wait())
     total = Count()
+    sys.stdout.writelines(failures)
     print(f"---- {time.monotonic() - start:.0f} s ----")
     for name, count in results.items():
         print(f"{name}: {count}")
