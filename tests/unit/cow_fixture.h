@@ -230,7 +230,7 @@ _unused_ static void dump_real(struct dump *d, int dir_fd, const char *path)
 
             buf_addf(d->out, " -> %.*s", (int)m, text);
         } else if (S_ISREG(st.st_mode)) {
-            int data_fd = open(proc, O_RDONLY | O_CLOEXEC);
+            int data_fd = open(proc, O_RDONLY | O_NOATIME | O_CLOEXEC);
 
             assert_true(data_fd >= 0);
             dump_bytes(d, data_fd);
