@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 from chroot_tree import debian_root, real_chroot
-from common import IN_VM, SLOW, native, sandlock
+from common import SLOW, native, sandlock
 
 LIMIT = 200 * max(SLOW / 4, 1)
 OLD = '2001-02-03T04:05:06'
@@ -139,11 +139,7 @@ def clear(top):
     subprocess.run(['chmod', '-R', 'u+rwX', top], check=False, stderr=subprocess.DEVNULL)
 
 
-# The slowest take minutes where the machine is emulated: there each for one user.
-LEFT_OUT = {'pip', 'rsync' if os.getuid() else 'git'} if IN_VM else ()
-
-
-@pytest.mark.parametrize('name', [n for n in PROGRAMS if n not in LEFT_OUT])
+@pytest.mark.parametrize('name', PROGRAMS)
 def test_as_in_a_real_chroot(name, tmp_path):
     root, words = debian_root(), command(PROGRAMS[name])
     places = {kind: [tmp_path / kind, tmp_path / f'{kind}-tmp'] for kind in ('real', 'inside')}

@@ -21,23 +21,28 @@ from image import TREE, log
 sys.path.append(str(TREE / "tests"))
 from suite import Count  # noqa: E402  (lives one folder up)
 
+USER = 1000
 SLOW = 20  # factor for time limits of tests under emulation
 
 QEMU = {
-    "aarch64": ["qemu-system-aarch64", "-M", "virt,gic-version=3", "-cpu", "max,pauth-impdef=on"],
-    "x86_64": ["qemu-system-x86_64", "-M", "q35", "-cpu", "max,arch-capabilities=off"],
+    "aarch64": ["qemu-system-aarch64", "-M", "virt,gic-version=3"],
+    "x86_64": ["qemu-system-x86_64", "-M", "q35"],
 }
+PROCESSOR = {"aarch64": "max,pauth-impdef=on", "x86_64": "max,arch-capabilities=off"}
+# Signing pointers takes a sixth of all time: the complete suite does without, the smoke set has it.
+QUICK_PROCESSOR = {**PROCESSOR, "aarch64": "max,pauth=off"}
 CONSOLE = {"aarch64": "console=ttyAMA0", "x86_64": "console=ttyS0 reboot=t"}
 
 
 class Machine:
     """One start of one kernel with one job."""
 
-    def __init__(self, machine, kernel, append="", memory=2048, smp=None):
+    def __init__(self, machine, kernel, append="", memory=2048, smp=None, quick=False):
         self.machine = machine
         self.kernel, self.kernel_name = image.kernel(machine, kernel)
         # 6.1 and older lose time when two emulated processors share one real one.
         self.smp = smp or (1 if kernel in ("5.10", "6.1") else 2)
+        self.processor = (QUICK_PROCESSOR if quick else PROCESSOR)[machine]
         self.append = append
         self.memory = memory
         self.build = TREE / ("build-aarch64" if machine == "aarch64" else "build")
@@ -46,7 +51,7 @@ class Machine:
         """The emulator's command line."""
         line = (f"{CONSOLE[self.machine]} rdinit=/init quiet loglevel=3 panic=-1 "
                 f"random.trust_cpu=on {self.append}").strip()
-        return [*QEMU[self.machine], "-accel", "tcg,thread=multi", "-smp", str(self.smp),
+        return [*QEMU[self.machine], "-cpu", self.processor, "-accel", "tcg,thread=multi", "-smp", str(self.smp),
                 "-m", str(self.memory), "-nodefaults", "-display", "none", "-no-reboot",
                 "-serial", "stdio", "-kernel", str(self.kernel), "-initrd", initrd,
                 "-append", line]
@@ -111,11 +116,11 @@ class Machine:
         return process.stdout.read(65536) or b""
 
 
-def inner_env(machine):
+def inner_env(machine, share=""):
     """Variables every job starts with. SANDLOCK_SLOW is the factor for time limits of tests."""
     build = TREE / ("build-aarch64" if machine == "aarch64" else "build")
     return (f"export PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin LANG=C.UTF-8 "
-            f"SANDLOCK_VM={machine} SANDLOCK_SLOW={SLOW} "
+            f"SANDLOCK_VM={machine} SANDLOCK_SLOW={SLOW} SANDLOCK_SHARE={share} "
             f"SANDLOCK={shlex.quote(str(build / 'sandlock'))} "
             f"SANDLOCK_BUILD={shlex.quote(str(build))} SANDLOCK_ROOTS=/roots\ncd {shlex.quote(str(TREE))}\n")
 
@@ -145,26 +150,29 @@ def unit_list(build):
 
 
 def run_full(options):
-    """The complete suite as root and as an ordinary user, each in a machine of its own."""
+    """The complete suite as root and as an ordinary user, each in a machine of its own. Divided: all of it
+    as root, and what may depend on the user as an ordinary one (tests/conftest.py), in two rows of machines."""
     build = TREE / ("build-aarch64" if options.machine == "aarch64" else "build")
     unit_list(build)
     image.base(options.machine)
     parts = root_parts(options)
     total = Count()
     lock = threading.Lock()
+    units = not options.extra
 
-    def one(name, uid):
+    def one(name, uid, units, share):
         try:
-            suite_of(name, uid)
+            suite_of(name, uid, units, share)
         except BaseException as error:  # SystemExit as well: a thread would end silently
             log(f"{name}: {error!r}")
             with lock:
                 total.add(Count(failed=1))
 
-    def suite_of(name, uid):
-        vm = Machine(options.machine, options.kernel, options.append, options.memory, smp=1)
-        job = ("#!/bin/sh\n" + inner_env(options.machine) +
-               f"exec python3 -B tests/suite.py {'' if options.extra else '--units '}--slow {SLOW} "
+    def suite_of(name, uid, units, share):
+        vm = Machine(options.machine, options.kernel, options.append, options.memory, smp=1,
+                     quick=True)
+        job = ("#!/bin/sh\n" + inner_env(options.machine, share) +
+               f"exec python3 -B tests/suite.py {'--units ' if units else ''}--slow {SLOW} "
                f"--build {build} "
                f"--label vm-{name} {' '.join(map(shlex.quote, options.extra))}\n")
         status, lines = vm.run(job, uid, timeout=options.timeout, sink=Prefixed(name, lock), parts=parts)
@@ -175,7 +183,12 @@ def run_full(options):
         with lock:
             total.add(count)
 
-    threads = [threading.Thread(target=one, args=user) for user in (("root", 0), ("user", 1000))]
+    if options.divided:
+        rows = [[("root-1", 0, units, "0/2")],
+                [("root-2", 0, False, "1/2"), ("user", USER, False, "user")]]
+    else:
+        rows = [[("root", 0, units, "")], [("user", USER, units, "")]]
+    threads = [threading.Thread(target=lambda row: [one(*job) for job in row], args=(row,)) for row in rows]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -208,7 +221,7 @@ def run_smoke(options):
     log(f"smoke: {vm.kernel_name}")
     total = Count()
     label = f"smoke-{options.machine}-{options.kernel}"
-    for uid in (0, 1000):
+    for uid in (0, USER):
         job = ("#!/bin/sh\n" + inner_env(options.machine) +
                f"exec sh tests/vm/smoke.sh {options.kernel}\n")
         status, lines = vm.run(job, uid, timeout=options.timeout)
@@ -230,6 +243,7 @@ def main():
                         help="5.10, 6.1, 6.12 ... or newest (default 6.12)")
     parser.add_argument("--exec", metavar="COMMAND", help="run this shell command, nothing else")
     parser.add_argument("--full", action="store_true", help="all tests (the default on 6.12)")
+    parser.add_argument("--divided", action="store_true", help="all tests as root, some as a user as well")
     parser.add_argument("--smoke", action="store_true", help="smoke set (the default elsewhere)")
     parser.add_argument("--uid", type=int, default=0, help="user of --exec (1000: an ordinary one)")
     parser.add_argument("--append", default="", help="more kernel command line")
