@@ -90,6 +90,7 @@ static bool apply_switch(struct run_args *a, enum run_option o)
                 : o == RUN_OPTION_linger              ? &p->linger
                 : o == RUN_OPTION_dry_run             ? &p->dry_run
                 : o == RUN_OPTION_commit_backup       ? &p->commit_backup
+                : o == RUN_OPTION_commit_in_place     ? &p->commit_in_place
                 : o == RUN_OPTION_diff                ? &a->diff
                 : o == RUN_OPTION_changes_json        ? &a->changes_json
                 : o == RUN_OPTION_stats               ? &a->stats

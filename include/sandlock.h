@@ -84,6 +84,9 @@ sandlock_builder_t *sandlock_sandbox_builder_max_disk(sandlock_builder_t *b, con
 /* A commit keeps what it replaces until it is done, so that `sandlock recover --rollback` can take back one
  * that failed in the middle. */
 sandlock_builder_t *sandlock_sandbox_builder_commit_backup(sandlock_builder_t *b, bool v);
+/* A commit writes into changed files instead of replacing them, for those who have them open or linked
+ * elsewhere; not with commit_backup. */
+sandlock_builder_t *sandlock_sandbox_builder_commit_in_place(sandlock_builder_t *b, bool v);
 /* Absolute working directory of the command. */
 sandlock_builder_t *sandlock_sandbox_builder_cwd(sandlock_builder_t *b, const char *path);
 /* What may be connected to: [tcp://|udp://|icmp://]HOST[:PORTS], with a name, an address, a network

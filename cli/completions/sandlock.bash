@@ -165,7 +165,7 @@ _sandlock_run() {
         return
         ;;
     esac
-    mapfile -t COMPREPLY < <(compgen -W "--fs-read -r --fs-write -w --fs-deny --fs-mount --chroot --image --workdir --fs-storage --on-exit --on-error --dry-run --diff --changes-json --max-disk --commit-backup --net-allow --net-allow-bind --net-deny --net-deny-bind --dns-refresh --port-remap --timeout -t --max-open-files --cpu-cores --max-memory -m --max-processes -P --cpu -c --num-cpus --memory-mode --rlimit --exec-shell -e --env --clean-env --cwd --user --name --gpu --no-randomize-memory --no-huge-pages --no-coredump --time-start --random-seed --deterministic-dirs --extra-deny-syscall --extra-allow-syscall --allow-degraded --disable --no-supervisor --explain --explain= --stats --status-fd --print-filter --print-filter= --quiet --linger --stop-signal --stop-grace --help -h --version -V" -- "$cur")
+    mapfile -t COMPREPLY < <(compgen -W "--fs-read -r --fs-write -w --fs-deny --fs-mount --chroot --image --workdir --fs-storage --on-exit --on-error --dry-run --diff --changes-json --max-disk --commit-backup --commit-in-place --net-allow --net-allow-bind --net-deny --net-deny-bind --dns-refresh --port-remap --timeout -t --max-open-files --cpu-cores --max-memory -m --max-processes -P --cpu -c --num-cpus --memory-mode --rlimit --exec-shell -e --env --clean-env --cwd --user --name --gpu --no-randomize-memory --no-huge-pages --no-coredump --time-start --random-seed --deterministic-dirs --extra-deny-syscall --extra-allow-syscall --allow-degraded --disable --no-supervisor --explain --explain= --stats --status-fd --print-filter --print-filter= --quiet --linger --stop-signal --stop-grace --help -h --version -V" -- "$cur")
 }
 
 _sandlock() {

@@ -19,6 +19,7 @@ complete -c sandlock -n '__fish_seen_subcommand_from run' -l diff -d 'show them 
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l changes-json -d 'list them as JSON on stderr'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l max-disk -r -d 'what staged changes may take up (K, M, G): beyond it ENOSPC'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l commit-backup -d 'a commit keeps what it replaces until it is done, for sandlock recover --rollback'
+complete -c sandlock -n '__fish_seen_subcommand_from run' -l commit-in-place -d 'a commit writes into changed files instead of replacing them: hard links outside stay links'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-allow -r -d 'allow connections: [tcp://|udp://|icmp://]HOST[:PORTS]; HOST is a name, an address, a network or *; PORTS a list such as 80,8000-8010, or *; :PORTS is TCP to any host'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-allow-bind -r -d 'allow TCP servers on these ports (0: any free port)'
 complete -c sandlock -n '__fish_seen_subcommand_from run' -l net-deny -r -d 'deny what would be allowed, for addresses and networks; alone: allow everything else'

@@ -51,6 +51,13 @@ _public_ sandlock_builder_t *sandlock_sandbox_builder_commit_backup(sandlock_bui
     return b;
 }
 
+_public_ sandlock_builder_t *sandlock_sandbox_builder_commit_in_place(sandlock_builder_t *b, bool v)
+{
+    if (b)
+        b->policy.commit_in_place = v;
+    return b;
+}
+
 static sandlock_builder_t *builder_action(sandlock_builder_t *b, const char *field, uint8_t action,
                                           enum stage_action *to)
 {

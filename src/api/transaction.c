@@ -109,6 +109,8 @@ static int check_policy(struct transaction *t, size_t i)
         return refuse(t, i, "--max-disk", "is not that of the first stage");
     if (p->commit_backup != first->commit_backup)
         return refuse(t, i, "--commit-backup", "is not as in the first stage");
+    if (p->commit_in_place != first->commit_in_place)
+        return refuse(t, i, "--commit-in-place", "is not as in the first stage");
     return 0;
 }
 

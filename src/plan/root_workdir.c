@@ -169,6 +169,7 @@ int root_stage(struct root *r, const struct policy *p, struct error *err)
                                 .max_bytes = p->max_disk,
                                 .never_commit = r->layer_shared,
                                 .backup = p->commit_backup,
+                                .in_place = p->commit_in_place,
                                 .keep_orphan = !p->dry_run && p->on_error == STAGE_KEEP};
 
     return cow_create(r->workdir_fd, &config, &r->layer, err);

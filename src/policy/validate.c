@@ -178,12 +178,16 @@ static int validate_workdir(const struct policy *p, struct error *err)
             return refuse(err, "--max-disk", alone);
         if (p->commit_backup)
             return refuse(err, "--commit-backup", alone);
+        if (p->commit_in_place)
+            return refuse(err, "--commit-in-place", alone);
         return p->dry_run ? refuse(err, "--dry-run", alone) : 0;
     }
     if (p->dry_run && (p->on_exit == STAGE_COMMIT || p->on_exit == STAGE_KEEP))
         return refuse(err, "--on-exit", "contradicts --dry-run");
     if (p->dry_run && (p->on_error == STAGE_COMMIT || p->on_error == STAGE_KEEP))
         return refuse(err, "--on-error", "contradicts --dry-run");
+    if (p->commit_backup && p->commit_in_place)
+        return refuse(err, "--commit-in-place", "leaves nothing for --commit-backup to go back to");
     return 0;
 }
 

@@ -22,8 +22,9 @@ class Entry(ctypes.Structure):
 @pytest.fixture(name='api')
 def api_fixture(lib):  # pylint: disable=redefined-outer-name
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
-    lib.sandlock_sandbox_builder_commit_backup.argtypes = [pointer, ctypes.c_bool]
-    lib.sandlock_sandbox_builder_commit_backup.restype = pointer
+    for name in ('commit_backup', 'commit_in_place'):
+        setter = getattr(lib, f'sandlock_sandbox_builder_{name}')
+        setter.argtypes, setter.restype = [pointer, ctypes.c_bool], pointer
     for name in ('workdir', 'fs_storage', 'max_disk'):
         f = getattr(lib, f'sandlock_sandbox_builder_{name}')
         f.argtypes, f.restype = [pointer, text], pointer

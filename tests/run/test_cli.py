@@ -20,7 +20,7 @@ LATER_COMMANDS = ('ps', 'inspect', 'kill', 'profile', 'learn', 'checkpoint', 're
                   'explain', 'completion')
 # cli.md's table of `run`, kept by hand on purpose: a row that vanishes from the program is noticed.
 SPECIFIED = '''
-fs-read fs-write fs-deny fs-mount chroot image workdir fs-storage on-exit on-error dry-run max-disk commit-backup
+fs-read fs-write fs-deny fs-mount chroot image workdir fs-storage on-exit on-error dry-run max-disk commit-backup commit-in-place
 max-memory max-processes cpu max-open-files cpu-cores num-cpus gpu net-allow net-deny
 net-allow-bind net-deny-bind port-remap http-allow http-deny http-port http-ca http-key
 http-inject-ca http-ca-out credential http-auth time-start random-seed deterministic-dirs

@@ -123,21 +123,23 @@ def points(count, wanted, shift=0.0):
     return sorted({min(count, 1 + int((i + shift) * (count - 1) / (wanted - 1))) for i in range(wanted)})
 
 
-@pytest.mark.parametrize('how,where', [(signal.SIGKILL, 'beside'), (signal.SIGKILL, 'elsewhere'),
-                                       (signal.SIGINT, 'beside'), (signal.SIGTERM, 'elsewhere')])
-def test_killed(tree, tmp_path, where, how):
+@pytest.mark.parametrize('how,where,more', [
+    (signal.SIGKILL, 'beside', []), (signal.SIGKILL, 'elsewhere', []),
+    (signal.SIGKILL, 'beside', ['--commit-in-place']), (signal.SIGKILL, 'elsewhere', ['--commit-in-place']),
+    (signal.SIGINT, 'beside', []), (signal.SIGTERM, 'elsewhere', [])])
+def test_killed(tree, tmp_path, where, how, more):
     """Before any call that makes something: afterwards the old tree or, from the decision on, the new one."""
     with storage_at(where, f't{how}') as storage:
         work = tree('whole')
         old = shape(work)
-        done, count, _ = disturbed(work, MAKING, 0, 0, *storage)
+        done, count, _ = disturbed(work, MAKING, 0, 0, *storage, *more)
         new = shape(work)
         assert done.returncode == 0 and not done.stdout and count > 60 and new != old, (count, done.stderr)
         ends = set()
         for when in points(count, 28 if how == signal.SIGKILL else 8):
             work = tree(f'k{when}')
             before = everything(work)
-            done, _, happened = disturbed(work, MAKING, when, -int(how), *storage)
+            done, _, happened = disturbed(work, MAKING, when, -int(how), *storage, *more)
             if how == signal.SIGKILL:
                 assert not happened or done.returncode == 128 + how
             states = wait_until(lambda w=work: 'running' not in sandlock('recover', *storage, w).stdout)

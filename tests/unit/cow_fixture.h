@@ -25,10 +25,11 @@
 
 /* ---- places ---- */
 
-static char fix_top[64];       /* the test's own directory */
-static bool fix_limbo_in_root; /* its making and removal show in the root's change time */
-static bool fix_backup;        /* layers that are rolled back: their change times are new */
-static int64_t fix_start;      /* times from here on are "now" */
+static char fix_top[64];           /* the test's own directory */
+static bool fix_limbo_in_root;     /* its making and removal show in the root's change time */
+_unused_ static bool fix_in_place; /* layers that are committed into the files of lower */
+static bool fix_backup;            /* layers that are rolled back: their change times are new */
+static int64_t fix_start;          /* times from here on are "now" */
 
 _unused_ static int fix_rm_one(const char *path, const struct stat *st, int type, struct FTW *f)
 {
@@ -79,8 +80,11 @@ _unused_ static bool fix_other_fs(char path[PATH_MAX])
 
 _unused_ static struct cow_layer *fix_layer(int lower_fd, const char *storage, uint64_t quota)
 {
-    struct cow_config config = {
-        .storage = storage, .max_bytes = quota, .command = "test", .backup = fix_backup};
+    struct cow_config config = {.storage = storage,
+                                .max_bytes = quota,
+                                .command = "test",
+                                .backup = fix_backup,
+                                .in_place = fix_in_place};
     struct cow_layer *l = NULL;
     struct error err = {0};
 

@@ -433,6 +433,21 @@ static void test_kill_in_commit_other_fs(void **state)
     fix_limbo_in_root = false;
 }
 
+static void test_kill_in_commit_in_place(void **state)
+{
+    char storage[PATH_MAX];
+
+    (void)state;
+    fix_in_place = true;
+    kill_everywhere(storage_path);
+    if (fix_other_fs(storage)) {
+        fix_limbo_in_root = true;
+        kill_everywhere(storage);
+        fix_limbo_in_root = false;
+    }
+    fix_in_place = false;
+}
+
 static void test_kill_in_transaction(void **state)
 {
     char storages[2][PATH_MAX];
@@ -494,17 +509,25 @@ static void commit_with_error(int at, int error, int *ret_calls)
     trees_fini(&t);
 }
 
-static void test_errors_in_commit(void **state)
+static void errors_in_commit(void)
 {
     static const int errors[] = {ENOSPC, EIO, ENOMEM};
     int calls, ignored;
 
-    (void)state;
     commit_with_error(-1, 0, &calls);
     for (size_t i = 0; i < ARRAY_SIZE(errors); i++) {
         for (int at = (int)i; at < calls; at += stride(calls))
             commit_with_error(at, errors[i], &ignored);
     }
+}
+
+static void test_errors_in_commit(void **state)
+{
+    (void)state;
+    errors_in_commit();
+    fix_in_place = true;
+    errors_in_commit();
+    fix_in_place = false;
 }
 
 /* ---- rolled back ---- */
@@ -665,6 +688,7 @@ int main(void)
         cmocka_unit_test(test_errors_in_the_run),
         cmocka_unit_test(test_kill_in_commit),
         cmocka_unit_test(test_kill_in_commit_other_fs),
+        cmocka_unit_test(test_kill_in_commit_in_place),
         cmocka_unit_test(test_kill_in_transaction),
         cmocka_unit_test(test_errors_in_commit),
         cmocka_unit_test(test_rollback),

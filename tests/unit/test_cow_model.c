@@ -483,6 +483,7 @@ static void one_seed(int seed, int steps)
     dump_of_real(work_fd, true, &before);
     if (!other_fs)
         fix_path(storage, "storage");
+    fix_in_place = seed & 1;
     b.l = fix_layer(work_fd, storage, 0);
     for (b.step = 0; b.step < steps; b.step++) {
         one_step(&b);

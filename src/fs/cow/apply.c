@@ -7,6 +7,7 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
+#include <sys/statvfs.h>
 
 #include "fs/cow/internal.h"
 #include "fs/resolve.h"
@@ -377,6 +378,60 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     return e;
 }
 
+/* Opens an object that its owner has closed to himself; its attributes come at the end. */
+static int open_by_force(int path_fd, int flags, mode_t right)
+{
+    struct cow_attr now;
+    int fd = fd_reopen(path_fd, flags, 0), e;
+
+    if (fd != -EACCES)
+        return fd;
+    e = cow_attr_fd(path_fd, &now);
+    if (e == 0)
+        e = sys_chmod_fd(path_fd, (now.mode & 07777) | right);
+    return e < 0 ? e : fd_reopen(path_fd, flags, 0);
+}
+
+/* Into the file that lower has, for those who have it open or linked elsewhere. What has taken its place
+ * meanwhile, and what is being executed, is replaced. */
+static int step_write(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
+    _cleanup_close_ int source_fd = -1, there_fd = -1, from_fd = -1, to_fd = -1;
+    struct cow_attr source, there;
+    int e = place_open(a, s->base, s->source, &from);
+
+    if (e == 0)
+        e = source_fd = sys_open_path(from.fd, from.name, O_NOFOLLOW);
+    if (e < 0) /* the storage goes only when everything is done */
+        return e == -ENOENT ? 0 : e;
+    e = cow_attr_fd(source_fd, &source);
+    if (e == 0)
+        e = place_open(a, 'L', s->path, &to);
+    if (e < 0)
+        return e;
+    there_fd = sys_open_path(to.fd, to.name, O_NOFOLLOW);
+    if (there_fd < 0 && there_fd != -ENOENT)
+        return there_fd;
+    if (there_fd >= 0) {
+        e = cow_attr_fd(there_fd, &there);
+        if (e == 0 && cow_attr_same(&s->attr, &there))
+            to_fd = open_by_force(there_fd, O_WRONLY, 0200);
+    }
+    if (e == 0 && to_fd >= 0) {
+        from_fd = open_by_force(source_fd, O_RDONLY, 0400);
+        return from_fd < 0 ? from_fd : cow_copy_over(from_fd, to_fd, source.size);
+    }
+    if (e < 0 || (to_fd != -1 && to_fd != -ETXTBSY))
+        return e < 0 ? e : to_fd;
+    buf_add_quoted(&a->report->notes, "", s->path);
+    buf_adds(&a->report->notes, ": not written in place but replaced\n");
+    e = cow_remove_tree(a->limbo_fd, "p");
+    if (e == 0)
+        e = cow_copy_tree_entry(from.fd, from.name, a->limbo_fd, "p");
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to.fd, to.name, 0);
+}
+
 static int step_once(struct apply *a, const struct cow_step *s)
 {
     switch (s->op) {
@@ -392,6 +447,7 @@ static int step_once(struct apply *a, const struct cow_step *s)
     case STEP_REMOVE: return step_remove(a, s);
     case STEP_ATTRS:
     case STEP_TIMES: return step_attrs(a, s);
+    case STEP_WRITE: return step_write(a, s);
     }
     return -EBADMSG;
 }
@@ -447,9 +503,37 @@ int cow_apply(struct cow_plan *p, struct cow_report *report)
     return e;
 }
 
+/* What writing in place will take up, as far as can be said before: a commit shall not find that out in its
+ * middle. */
+static int write_needs(struct apply *a, const struct cow_step *s, uint64_t *needs)
+{
+    _cleanup_place_ struct place from = {-1, NULL};
+    struct stat source;
+    uint64_t had = (s->attr.size + 511) / 512;
+    int e = place_open(a, 'S', s->source, &from);
+
+    if (e == 0 && fstatat(from.fd, from.name, &source, AT_SYMLINK_NOFOLLOW) < 0)
+        e = -errno;
+    if (e == 0 && (uint64_t)source.st_blocks > had)
+        *needs += ((uint64_t)source.st_blocks - had) * 512;
+    return e;
+}
+
+static int have_room(const struct cow_layer *l, uint64_t needs)
+{
+    struct statvfs fs;
+
+    if (!needs)
+        return 0;
+    if (fstatvfs(l->lower_fd, &fs) < 0)
+        return -errno;
+    return needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
+}
+
 int cow_stage_bodies(struct cow_plan *p)
 {
     int limbo_fd = cow_limbo_open(p->l, true), e = 0;
+    uint64_t needs = 0;
 
     if (limbo_fd < 0)
         return limbo_fd;
@@ -458,6 +542,8 @@ int cow_stage_bodies(struct cow_plan *p)
         struct apply a = {.p = p, .limbo_fd = limbo_fd, .dir_fd = -1};
         _cleanup_place_ struct place from = {-1, NULL};
 
+        if (s->op == STEP_WRITE)
+            e = write_needs(&a, s, &needs);
         if (s->op != STEP_KEEP || s->base != 'S')
             continue;
         e = place_open(&a, 'S', s->source, &from);
@@ -467,7 +553,7 @@ int cow_stage_bodies(struct cow_plan *p)
             p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
     }
     util_close(limbo_fd);
-    return e;
+    return e < 0 ? e : have_room(p->l, needs);
 }
 
 /* ---- back ---- */

@@ -115,6 +115,30 @@ int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
     return e;
 }
 
+int cow_copy_over(int from_fd, int to_fd, uint64_t size)
+{
+    off_t at = 0, end = (off_t)size, data, hole;
+    int e = 0;
+
+    if (copy_cloned(from_fd, to_fd, NULL))
+        at = end;
+    while (at < end && e == 0) {
+        data = lseek(from_fd, at, SEEK_DATA);
+        if (data < 0)
+            data = errno == ENXIO ? end : at; /* a hole is left; or it is not known what is one */
+        if (data > at &&
+            fallocate(to_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, data - at) < 0)
+            e = copy_slow(from_fd, to_fd, at, data); /* zeros */
+        hole = lseek(from_fd, data, SEEK_HOLE);
+        if (hole < data || hole > end)
+            hole = end;
+        if (e == 0 && data < end)
+            e = copy_range(from_fd, to_fd, data, hole, NULL, size);
+        at = hole;
+    }
+    return e == 0 && ftruncate(to_fd, end) < 0 ? -errno : e;
+}
+
 #define SMALL_CHUNK (16u << 10)
 
 /* With a buffer: for so few bytes that is quicker than what the kernel does to copy a range. */

@@ -105,9 +105,10 @@ struct cow_layer {
     struct cow_telling telling;
     bool kept, loaded, header_only;
     _Atomic bool broken; /* the index misses something that happened: never to be committed */
-    bool inside;  /* the storage lies in the work directory: names must be compared with it */
-    bool same_fs; /* storage and lower: objects can be linked and renamed into lower */
-    bool backup;  /* a commit keeps what it replaces, for cow_rollback() */
+    bool inside;   /* the storage lies in the work directory: names must be compared with it */
+    bool same_fs;  /* storage and lower: objects can be linked and renamed into lower */
+    bool backup;   /* a commit keeps what it replaces, for cow_rollback() */
+    bool in_place; /* and writes into lower's files (CM-04) */
 
     pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log, dir_lock;
     struct cow_dir *known[COW_KNOWN_DIRS]; /* under dir_lock */
@@ -209,7 +210,9 @@ int cow_load(struct cow_layer *l);
 /* no_clone, or NULL: remembers that there are no reflinks between these file systems. */
 int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
                   const struct cow_telling *t);
-/* The same of few bytes without holes into a new file. */
+/* Into a file that others may have open: it is at no time shorter than both what it was and will be. */
+int cow_copy_over(int from_fd, int to_fd, uint64_t size);
+/* Of few bytes without holes into a new file. */
 int cow_copy_small(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone);
 /* Owner (as far as rights allow: *ret_owner tells), xattrs, mode, times. Both O_PATH or open. A fresh
  * object has no xattrs of its own that must go. */
@@ -350,6 +353,7 @@ enum cow_op {
     STEP_REMOVE,
     STEP_ATTRS, /* from source to path */
     STEP_TIMES, /* as they were */
+    STEP_WRITE, /* the bytes of source into the file that is at path */
 };
 struct cow_step {
     enum cow_op op;

@@ -247,6 +247,7 @@ static int layer_lower(struct cow_layer *l, int lower_fd)
 
 #define LAYER_SHARED "shared" /* exists: never_commit */
 #define LAYER_BACKUP "backup" /* exists: so is its commit to be */
+#define LAYER_IN_PLACE "in-place"
 
 int cow_mark(struct cow_layer *l, const char *name, bool synced)
 {
@@ -306,6 +307,9 @@ int cow_create(int lower_fd, const struct cow_config *config, struct cow_layer *
     l->backup = config->backup;
     if (e == 0 && l->backup)
         e = cow_mark(l, LAYER_BACKUP, false);
+    l->in_place = config->in_place && !config->backup;
+    if (e == 0 && l->in_place)
+        e = cow_mark(l, LAYER_IN_PLACE, false);
     if (e == 0)
         e = cow_log_header(l);
     if (e == 0 && config->keep_orphan)
@@ -343,6 +347,7 @@ static int layer_existing(int storage_fd, const char *id, bool header_only, stru
     }
     if (e == 0) {
         l->backup = cow_has_mark(l, LAYER_BACKUP);
+        l->in_place = cow_has_mark(l, LAYER_IN_PLACE);
         e = cow_load(l);
     }
     l->same_fs = l->storage.dev == l->lower.dev && l->storage.mnt == l->lower.mnt;

@@ -56,6 +56,8 @@ struct cow_config {
     bool never_commit;   /* lower is shared: cow_commit() and recovery refuse this layer */
     bool keep_orphan;    /* should its run be killed, nobody removes it */
     bool backup; /* a commit keeps what it replaces until it is done: COW_RECOVER_ROLLBACK */
+    bool
+        in_place; /* a commit writes into lower's files instead of replacing them; not with backup */
 };
 #define COW_NAME_COST 4096u
 

@@ -227,6 +227,27 @@ static int plan_dir(struct cow_plan *p, const struct cow_item *i)
     return plan_attrs(p, i, i->path);
 }
 
+/* Changed bytes of a file of lower go into that file: once, whatever its names are. */
+static bool writes_through(const struct cow_plan *p, const struct cow_node *n)
+{
+    return p->l->in_place && n && !n->light && S_ISREG(n->origin.mode);
+}
+
+static int plan_write(struct cow_plan *p, const struct cow_item *i)
+{
+    struct cow_step *s;
+
+    if (cow_map_get(&p->copies, i->attr->ino))
+        return 0;
+    if (cow_map_put(&p->copies, i->attr->ino, i->node) < 0)
+        return -ENOMEM;
+    s = cow_plan_add(p, STEP_WRITE, 'S', i->source, i->path);
+    if (!s)
+        return -ENOMEM;
+    s->attr = i->node->origin;
+    return plan_attrs(p, i, i->path);
+}
+
 static int plan_light(struct cow_plan *p, const struct cow_item *i)
 {
     struct cow_step *s;
@@ -239,6 +260,8 @@ static int plan_light(struct cow_plan *p, const struct cow_item *i)
     s->attr = i->node->origin;
     if (!cow_plan_add(p, STEP_PLACE, 'X', name, i->path))
         return -ENOMEM;
+    if (writes_through(p, i->node))
+        return plan_write(p, i);
     return cow_node_unchanged(p->l, i->node, i->attr) ? 0 : plan_attrs(p, i, i->path);
 }
 
@@ -259,7 +282,7 @@ static int plan_upper(struct cow_plan *p, const struct cow_item *i)
         return e;
     if (S_ISDIR(i->attr->mode))
         return plan_dir(p, i);
-    if (i->node && i->node->light)
+    if (i->node && (i->node->light || writes_through(p, i->node)))
         return plan_light(p, i);
     s = plan_body(p, STEP_TAKE, i->source, i->attr, i->path);
     if (!s)
@@ -340,6 +363,8 @@ static int plan_changed(struct cow_plan *p, const struct cow_item *i)
         if (same)
             return 0;
     }
+    if (writes_through(p, n))
+        return plan_write(p, i);
     s = plan_body(p, n->origin.nlink > 1 ? STEP_PLACE : STEP_TAKE, i->source, i->attr, i->path);
     if (!s)
         return -ENOMEM;
