@@ -378,20 +378,6 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     return e;
 }
 
-/* Opens an object that its owner has closed to himself; its attributes come at the end. */
-static int open_by_force(int path_fd, int flags, mode_t right)
-{
-    struct cow_attr now;
-    int fd = fd_reopen(path_fd, flags, 0), e;
-
-    if (fd != -EACCES)
-        return fd;
-    e = cow_attr_fd(path_fd, &now);
-    if (e == 0)
-        e = sys_chmod_fd(path_fd, (now.mode & 07777) | right);
-    return e < 0 ? e : fd_reopen(path_fd, flags, 0);
-}
-
 /* Into the file that lower has, for those who have it open or linked elsewhere. What has taken its place
  * meanwhile, and what is being executed, is replaced. */
 static int step_write(struct apply *a, const struct cow_step *s)
@@ -416,10 +402,10 @@ static int step_write(struct apply *a, const struct cow_step *s)
     if (there_fd >= 0) {
         e = cow_attr_fd(there_fd, &there);
         if (e == 0 && cow_attr_same(&s->attr, &there))
-            to_fd = open_by_force(there_fd, O_WRONLY, 0200);
+            to_fd = cow_open_closed(there_fd, O_WRONLY, 0200);
     }
     if (e == 0 && to_fd >= 0) {
-        from_fd = open_by_force(source_fd, O_RDONLY, 0400);
+        from_fd = cow_open_closed(source_fd, O_RDONLY, 0400);
         return from_fd < 0 ? from_fd : cow_copy_over(from_fd, to_fd, source.size);
     }
     if (e < 0 || (to_fd != -1 && to_fd != -ETXTBSY))
@@ -452,19 +438,44 @@ static int step_once(struct apply *a, const struct cow_step *s)
     return -EBADMSG;
 }
 
-/* A directory that was closed when the run began and opened by it: its mode comes at the end. */
+/* Directories that are closed to their owner, from the top down to the one that holds the path: of lower,
+ * where their modes come at the end; of the layer, where the plan knows them. */
 static int open_up(struct apply *a, char base, const char *path)
 {
-    const char *name;
+    char dir[PATH_MAX];
     struct cow_attr attr;
-    int fd = open_parent(a, base, path, &name), e;
+    int e = 0;
 
-    if (fd < 0)
-        return fd;
-    e = cow_attr_fd(fd, &attr);
-    if (e == 0)
-        e = sys_chmod_fd(fd, (attr.mode & 07777) | 0700);
-    util_close(fd);
+    for (const char *slash = strchr(path, '/'); slash && e == 0; slash = strchr(slash + 1, '/')) {
+        _cleanup_close_ int fd = -1;
+
+        if ((size_t)(slash - path) >= sizeof(dir))
+            return -ENAMETOOLONG;
+        memcpy(dir, path, (size_t)(slash - path));
+        dir[slash - path] = '\0';
+        fd = sys_openat2(base_fd(a, base), dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH);
+        e = fd < 0 ? fd : cow_attr_fd(fd, &attr);
+        if (e == 0 && (attr.mode & 0700) != 0700)
+            e = sys_chmod_fd(fd, (attr.mode & 07777) | 0700);
+    }
+    return e;
+}
+
+int cow_close_sources(struct cow_plan *p)
+{
+    struct apply a = {.p = p, .limbo_fd = -1, .dir_fd = -1};
+    int e = 0;
+
+    /* Attributes come from the bottom up. */
+    for (size_t i = 0; i < p->n; i++) {
+        const struct cow_step *s = &p->v[i];
+        _cleanup_place_ struct place at = {-1, NULL};
+
+        if (s->op == STEP_ATTRS && s->base == 'S' && S_ISDIR(s->attr.mode) &&
+            (s->attr.mode & 0700) != 0700 && place_open(&a, 'S', s->source, &at) == 0 &&
+            fchmodat(at.fd, at.name, s->attr.mode & 07777, 0) < 0)
+            e = -errno;
+    }
     return e;
 }
 
@@ -530,6 +541,14 @@ static int have_room(const struct cow_layer *l, uint64_t needs)
     return needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
 }
 
+static int stage_body(struct apply *a, const struct cow_step *s)
+{
+    _cleanup_place_ struct place from = {-1, NULL};
+    int e = place_open(a, 'S', s->source, &from);
+
+    return e < 0 ? e : cow_copy_tree_entry(from.fd, from.name, a->limbo_fd, s->path);
+}
+
 int cow_stage_bodies(struct cow_plan *p)
 {
     int limbo_fd = cow_limbo_open(p->l, true), e = 0;
@@ -540,15 +559,14 @@ int cow_stage_bodies(struct cow_plan *p)
     for (size_t i = 0; i < p->n && e == 0; i++) {
         const struct cow_step *s = &p->v[i];
         struct apply a = {.p = p, .limbo_fd = limbo_fd, .dir_fd = -1};
-        _cleanup_place_ struct place from = {-1, NULL};
 
         if (s->op == STEP_WRITE)
             e = write_needs(&a, s, &needs);
         if (s->op != STEP_KEEP || s->base != 'S')
             continue;
-        e = place_open(&a, 'S', s->source, &from);
-        if (e == 0)
-            e = cow_copy_tree_entry(from.fd, from.name, limbo_fd, s->path);
+        e = stage_body(&a, s);
+        if (e == -EACCES && open_up(&a, 'S', s->source) == 0)
+            e = stage_body(&a, s);
         if (p->report->progress)
             p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
     }

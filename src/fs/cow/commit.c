@@ -144,8 +144,12 @@ int cow_journal_undo(struct cow_layer *l)
         e = cow_set_times(l->lower_fd, &j.root);
     if (limbo_fd >= 0)
         util_close(limbo_fd);
-    if (known)
+    if (known) {
+        int closed = cow_close_sources(&j.plan);
+
+        e = e < 0 ? e : closed;
         cow_journal_fini(&j);
+    }
     if (e == 0 && unlinkat(l->storage_fd, "journal", 0) < 0 && errno != ENOENT)
         e = -errno;
     return e;

@@ -268,9 +268,12 @@ static void out_name(struct buf *out, const char *mark, const char *side, const 
 static int diff_change(struct cow_layer *l, const struct cow_change *c, size_t max, struct buf *out)
 {
     struct text a = {0}, b = {0};
-    int a_fd = open_before(l, c), b_fd = open_after(c), e = 1;
+    int a_fd = open_before(l, c), b_fd = open_after(c), e;
+    bool closed =
+        (S_ISREG(c->before.mode) && a_fd < 0) || (S_ISREG(c->after.mode) && c->body && b_fd < 0);
 
-    if (a_fd >= 0)
+    e = !closed;
+    if (e > 0 && a_fd >= 0)
         e = text_read(a_fd, max, &a);
     if (e > 0 && b_fd >= 0)
         e = text_read(b_fd, max, &b);
@@ -279,7 +282,7 @@ static int diff_change(struct cow_layer *l, const struct cow_change *c, size_t m
     if (b_fd >= 0)
         util_close(b_fd);
     if (e == 0) {
-        buf_adds(out, "Binary or large file ");
+        buf_adds(out, closed ? "Unreadable file " : "Binary or large file ");
         buf_add_quoted(out, "", c->path);
         buf_adds(out, " differs\n");
     } else if (e > 0) {

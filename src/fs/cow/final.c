@@ -212,7 +212,7 @@ static int walk_name(const char *name, unsigned char type, uint64_t ino, void *a
 
 static int walk_branch(struct branch *b)
 {
-    return cow_each_name(b->dir_fd, walk_name, b);
+    return cow_each_closed_name(b->dir_fd, walk_name, b);
 }
 
 /* An object that keeps lower's name. */

@@ -307,9 +307,8 @@ int cow_bury(struct cow_layer *l, struct cow_pos *gone);
 
 /* ---- list.c ---- */
 /* Names of one directory without dots: a non-zero result of each ends it and is returned. */
-int cow_each_name(int dir_fd,
-                  int (*each)(const char *name, unsigned char type, uint64_t ino, void *arg),
-                  void *arg);
+typedef int cow_each_name_fn(const char *name, unsigned char type, uint64_t ino, void *arg);
+int cow_each_name(int dir_fd, cow_each_name_fn *each, void *arg);
 /* 0, -ENOTEMPTY */
 int cow_is_empty(struct cow_layer *l, struct cow_pos *dir);
 
@@ -317,6 +316,10 @@ int cow_is_empty(struct cow_layer *l, struct cow_pos *dir);
 int cow_remove_tree(int dir_fd, const char *name); /* 0 when there is none */
 int cow_remove_layer(struct cow_layer *l);
 int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *to);
+/* Of the layer, when the run is over: what the command closed to its owner, who is us, is open meanwhile.
+ * Killed in between, such a directory or file stays open to its owner. */
+int cow_each_closed_name(int dir_fd, cow_each_name_fn *each, void *arg);
+int cow_open_closed(int path_fd, int flags, mode_t right);
 
 /* The number under which an object of the upper side shows. */
 uint64_t cow_show_ino(const struct cow_layer *l, uint64_t upper_ino);
@@ -415,6 +418,8 @@ int cow_undo(struct cow_journal *j, struct cow_report *report);
 /* Bodies into the limbo, where storage and lower are different file systems. */
 int cow_stage_bodies(struct cow_plan *p);
 int cow_apply(struct cow_plan *p, struct cow_report *report);
+/* Directories of the layer that were opened for that have their modes again. */
+int cow_close_sources(struct cow_plan *p);
 /* -1: not there. */
 int cow_limbo_open(struct cow_layer *l, bool make);
 int cow_limbo_remove(struct cow_layer *l);

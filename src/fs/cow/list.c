@@ -26,9 +26,7 @@ static bool is_dots(const char *name)
     return name[0] == '.' && (!name[1] || (name[1] == '.' && !name[2]));
 }
 
-int cow_each_name(int dir_fd,
-                  int (*each)(const char *name, unsigned char type, uint64_t ino, void *arg),
-                  void *arg)
+int cow_each_name(int dir_fd, cow_each_name_fn *each, void *arg)
 {
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), e = 0;
     _cleanup_free_ char *chunk = NULL;

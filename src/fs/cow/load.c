@@ -171,7 +171,7 @@ static int load_names(struct cow_layer *l, struct cow_node *node, int dir_fd)
 {
     struct load_dir d = {.l = l, .node = node, .dir_fd = dir_fd};
 
-    return cow_each_name(dir_fd, load_one_name, &d);
+    return cow_each_closed_name(dir_fd, load_one_name, &d);
 }
 
 /* Objects whose names are gone are dead; directories that lie elsewhere were moved and are met while

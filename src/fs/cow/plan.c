@@ -190,7 +190,7 @@ static int not_plain(const char *name, unsigned char type, uint64_t ino, void *a
         return down.dir_fd;
     e = cow_each_name(down.dir_fd, not_plain, &down);
     util_close(down.dir_fd);
-    return e;
+    return e == -EACCES ? 1 : e; /* closed by its own mode */
 }
 
 /* ---- items ---- */

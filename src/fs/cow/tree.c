@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "fs/cow/internal.h"
+#include "fs/resolve.h"
 
 #include "fs/cow/fault.h"
 
@@ -85,15 +86,55 @@ int cow_remove_layer(struct cow_layer *l)
     return e;
 }
 
+/* ---- what its own mode closes to its owner ---- */
+
+int cow_open_closed(int path_fd, int flags, mode_t right)
+{
+    struct cow_attr now;
+    int fd = fd_reopen(path_fd, flags, 0), e;
+
+    if (fd != -EACCES)
+        return fd;
+    e = cow_attr_fd(path_fd, &now);
+    if (e == 0)
+        e = sys_chmod_fd(path_fd, (now.mode & 07777) | right);
+    if (e < 0)
+        return e;
+    fd = fd_reopen(path_fd, flags, 0);
+    e = sys_chmod_fd(path_fd, now.mode & 07777);
+    if (e < 0 && fd >= 0)
+        util_close(fd);
+    return e < 0 ? e : fd;
+}
+
+int cow_each_closed_name(int dir_fd, cow_each_name_fn *each, void *arg)
+{
+    struct cow_attr a;
+    bool opened;
+    int e = cow_attr_fd(dir_fd, &a), closed = 0;
+
+    if (e < 0)
+        return e;
+    opened = (a.mode & 0700) != 0700 && sys_chmod_fd(dir_fd, (a.mode & 07777) | 0700) == 0;
+    e = cow_each_name(dir_fd, each, arg);
+    if (opened)
+        closed = sys_chmod_fd(dir_fd, a.mode & 07777);
+    return e < 0 ? e : closed < 0 ? closed : e;
+}
+
 /* ---- copying (storage and lower on different file systems) ---- */
 
 static int copy_file(int from_dir, const char *name, const struct cow_attr *a, int to_dir,
                      const char *to)
 {
-    int from_fd = openat(from_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC), to_fd, e;
+    int path_fd = sys_open_path(from_dir, name, O_NOFOLLOW), from_fd, to_fd, e;
 
+    if (path_fd < 0)
+        return path_fd;
+    from_fd = cow_open_closed(path_fd, O_RDONLY | O_NONBLOCK, 0400);
+    util_close(path_fd);
     if (from_fd < 0)
-        return -errno;
+        return from_fd;
     to_fd = openat(to_dir, to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     e = to_fd < 0 ? -errno : cow_copy_data(from_fd, to_fd, a->size, NULL, NULL);
     if (to_fd >= 0)

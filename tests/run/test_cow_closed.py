@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a command closed to its own owner (directories and files without his rights) is listed, committed, kept
+and dropped as everything else is, by an ordinary user too."""
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from common import LIMIT, native, run, sandlock
+
+# New directories and files of all kinds, one in another; old ones; a file moved into one.
+CHANGES = r'''
+mkdir -p a/b/c; echo deep >a/b/c/deep; echo in >a/b/in; ln -s in a/b/link; ln a/b/in linked; mv moved a/b/
+mkdir none; mkdir blind; echo x >blind/x; chmod 300 blind
+mkdir shut/new; echo z >shut/new/z; rm shut/gone; chmod 0 shut/new; chmod 0 shut
+mkdir fast; echo y >fast/y; chmod 500 fast
+echo dark >dark; chmod 0 dark; echo old >>old/file; chmod 0 old/file; chmod 200 one
+chmod 0 a/b/c; chmod 111 a/b; chmod 0 a; chmod 0 none; chmod 500 old
+'''
+
+
+@pytest.fixture
+def work(tmp_path):
+    tmp_path.chmod(0o755)
+
+    def make(name):
+        top = tmp_path / name
+        for folder in ('old', 'shut'):
+            (top / folder).mkdir(parents=True)
+        for path in ('moved', 'one', 'old/file', 'old/stays', 'shut/gone', 'shut/stays'):
+            (top / path).write_text(path)
+        for folder in (top, top / 'old', top / 'shut'):
+            folder.chmod(0o755)
+        return top
+    yield make
+    subprocess.run(['chmod', '-R', 'u+rwX', tmp_path], check=False)
+
+
+def shape(top):
+    """Modes and contents; then everything is open."""
+    modes = native('find', '.', '-printf', '%P %m %n %l\\n', cwd=top).stdout
+    seen = {}
+    while True:
+        for line in modes.splitlines():
+            name = line.split(' ')[0]
+            seen.setdefault(name, line)
+            path = top / name
+            if not path.is_symlink() and os.lstat(path).st_mode & 0o700 != 0o700:
+                path.chmod(0o700)
+        again = native('find', '.', '-printf', '%P %m %n %l\\n', cwd=top).stdout
+        if {line.split(' ')[0] for line in again.splitlines()} == set(seen):
+            break
+        modes = again
+    contents = {str(p.relative_to(top)): p.read_text() for p in top.rglob('*') if p.is_file()}
+    return sorted(seen.values()), contents
+
+
+def inside(top, *args):
+    done = run('-w', '/dev/null', '--workdir', top, '--cwd', top, *args, '--', 'sh', '-c', CHANGES, timeout=LIMIT)
+    return done
+
+
+@pytest.fixture(params=['beside', 'elsewhere'])
+def storage(request):
+    if request.param == 'beside':
+        yield []
+        return
+    folder = f'/dev/shm/sandlock-cl.{os.getpid()}'
+    os.mkdir(folder, 0o700)
+    yield ['--fs-storage', folder]
+    subprocess.run(['chmod', '-R', 'u+rwX', folder], check=False)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize('more', [[], ['--commit-backup'], ['--commit-in-place'], ['keep']])
+def test_committed(work, storage, more):
+    bare = work('bare')
+    subprocess.run(['sh', '-c', CHANGES], cwd=bare, check=True)
+    top = work('work')
+    done = inside(top, *storage, *(['--on-exit', 'keep'] if more == ['keep'] else more))
+    assert done.returncode == 0, done.stderr
+    if more == ['keep']:
+        listed = sandlock('recover', *storage, top).stdout.split()
+        assert listed[1] == 'kept'
+        done = sandlock('recover', *storage, '--commit', listed[0], top)
+        assert done.returncode == 0, done.stderr
+    assert not sandlock('recover', *storage, top).stdout
+    assert shape(top) == shape(bare)
+
+
+@pytest.mark.parametrize('how', ['--dry-run', '--diff', '--changes-json', 'abort'])
+def test_listed_and_dropped(work, storage, how):
+    top = work('work')
+    done = inside(top, *storage, *(['--on-exit', 'abort'] if how != '--dry-run' else []),
+                  *([how] if how != 'abort' else []))
+    assert done.returncode == 0, done.stderr
+    if how != 'abort':
+        assert 'a/b/c/deep' in done.stderr and 'old/file' in done.stderr
+    assert not sandlock('recover', *storage, top).stdout
+    assert shape(top) == shape(work('other'))
