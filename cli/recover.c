@@ -19,7 +19,7 @@ struct recover_args {
     size_t n;
     struct {
         const char *id;
-        enum cow_recover_what what;
+        enum recover_option o;
     } v[RECOVER_MAX];
 };
 
@@ -88,6 +88,26 @@ static int recover_one(int storage_fd, const char *id, enum cow_recover_what wha
     return r;
 }
 
+static int show_one(int storage_fd, const char *id, enum cow_show how, struct error *err)
+{
+    _cleanup_buf_ struct buf b = {0};
+    int r = cow_show(storage_fd, id, how, &b, err);
+
+    return r < 0 || !b.len ? r : cli_print(&b);
+}
+
+static int recover_do(int storage_fd, const char *id, enum recover_option o, struct error *err)
+{
+    switch (o) {
+    case RECOVER_OPTION_commit: return recover_one(storage_fd, id, COW_RECOVER_COMMIT, err);
+    case RECOVER_OPTION_rollback: return recover_one(storage_fd, id, COW_RECOVER_ROLLBACK, err);
+    case RECOVER_OPTION_abort: return recover_one(storage_fd, id, COW_RECOVER_DROP, err);
+    case RECOVER_OPTION_diff: return show_one(storage_fd, id, COW_SHOW_DIFF, err);
+    case RECOVER_OPTION_changes_json: return show_one(storage_fd, id, COW_SHOW_JSON, err);
+    default: return show_one(storage_fd, id, COW_SHOW_LIST, err);
+    }
+}
+
 static int recover_parse(struct recover_args *a, char *const *argv, struct error *err, int *ret_end)
 {
     struct option_parser p = {
@@ -109,9 +129,7 @@ static int recover_parse(struct recover_args *a, char *const *argv, struct error
             return error_set(err, ERROR_USAGE, -E2BIG, p.flag, "more than %d at a time",
                              RECOVER_MAX);
         a->v[a->n].id = value;
-        a->v[a->n++].what = o == RECOVER_OPTION_commit     ? COW_RECOVER_COMMIT
-                            : o == RECOVER_OPTION_rollback ? COW_RECOVER_ROLLBACK
-                                                           : COW_RECOVER_DROP;
+        a->v[a->n++].o = o;
     }
     if (o != -ENOENT)
         return o;
@@ -133,13 +151,15 @@ static int recover(const struct recover_args *a, struct error *err)
     fd = cow_storage_open(lower_fd, a->storage, false, err);
     if (fd == -ENOENT && a->n == 0)
         return 0; /* nothing was ever stored */
+    if (fd == -ENOENT)
+        return error_set(err, ERROR_SETUP, fd, a->v[0].id, "there is no such layer of %s", a->dir);
     if (fd < 0)
         return fd;
     storage_fd = fd;
     if (a->n == 0)
         return list_all(storage_fd, err);
     for (size_t i = 0; r >= 0 && i < a->n; i++)
-        r = recover_one(storage_fd, a->v[i].id, a->v[i].what, err);
+        r = recover_do(storage_fd, a->v[i].id, a->v[i].o, err);
     return r;
 }
 

@@ -181,7 +181,7 @@ _sandlock() {
         mapfile -t COMPREPLY < <(compgen -W "--json --help -h --version -V" -- "$cur")
         ;;
     recover)
-        mapfile -t COMPREPLY < <(compgen -d -W "--commit --rollback --abort --fs-storage --help -h --version -V" -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -d -W "--commit --rollback --abort --changes --diff --changes-json --fs-storage --help -h --version -V" -- "$cur")
         ;;
     run)
         # Behind -- the command completes as it would alone.

@@ -11,8 +11,6 @@
 #include "fs/cow/layer.h"
 #include "plan/root.h"
 
-#define DIFF_MAX (1u << 20) /* bytes of a file that is compared line by line */
-
 void stage_result_fini(struct stage_result *r)
 {
     buf_fini(&r->list);
@@ -56,7 +54,7 @@ int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage
         if (wish->json)
             cow_changes_json(&c, &ret->json);
         if (wish->diff && e == 0)
-            e = cow_changes_diff(l, &c, DIFF_MAX, &ret->diff);
+            e = cow_changes_diff(l, &c, COW_DIFF_MAX, &ret->diff);
         if (wish->changes && e == 0) {
             ret->changes = c;
             c = (struct cow_changes){0};

@@ -333,3 +333,27 @@ def test_interrupt_key(work):
     assert sandlock('recover', '--abort', ident, work).returncode == 125  # it has begun
     assert sandlock('recover', '--commit', ident, work).returncode == 0
     assert modes(work) == {mode} and not states(work)
+
+
+@pytest.mark.parametrize('what', ['mv one moved; rm two; mkdir two; echo x >src/new; chmod 600 src/main', 'touch one; chmod 700 src',
+                                  'mkdir -p a/b; echo x >a/b/c; chmod 0 a/b'])
+def test_recover_shows_what_was_kept(work, what):
+    """What the run itself listed: nothing is changed by looking."""
+    before = everything(work)
+    done = inside(work, what, '--diff', '--changes-json', '--on-exit', 'keep')
+    assert done.returncode == 0
+    listed = inside(work, what, '--dry-run').stderr.split('\n', 1)[1]
+    told = [line for line in done.stderr.splitlines(keepends=True) if not line.startswith('sandlock: ')]
+    layers = sandlock('recover', work).stdout.splitlines()
+    ident = layers[0].split()[0]
+    for _ in range(2):
+        assert sandlock('recover', '--changes', ident, work).stdout == listed
+        shown = [sandlock('recover', option, ident, work).stdout for option in ('--diff', '--changes-json')]
+        assert [re.sub(r'mtime":[0-9.]+', '', s) for s in shown] == [
+            re.sub(r'mtime":[0-9.]+', '', s) for s in (''.join(t for t in told if t[0] not in '[]{'),
+                                                     ''.join(t for t in told if t[0] in '[]{'))]
+    assert everything(work) == before
+    assert sandlock('recover', '--abort', ident, work).returncode == 0
+    gone = sandlock('recover', '--diff', ident, work)
+    assert gone.returncode == 125 and gone.stderr == f'sandlock: {ident}: there is no such layer\n'
+    assert sandlock('recover', '--diff', '../x', work).returncode == 125

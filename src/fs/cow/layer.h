@@ -309,6 +309,7 @@ void cow_changes_fini(struct cow_changes *c);
 /* "A  path\n" (BA-02): A, M and D only, a rename and a change of type are a D and an A. */
 int cow_changes_text(struct cow_layer *l, const struct cow_changes *c, struct buf *out);
 void cow_changes_json(const struct cow_changes *c, struct buf *out);
+#define COW_DIFF_MAX (1u << 20)
 /* Unified diff of text files up to max_bytes each; the others are named with one line. */
 int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t max_bytes,
                      struct buf *out);
@@ -359,5 +360,8 @@ enum cow_recover_what {
     COW_RECOVER_DROP,     /* what is not committing */
     COW_RECOVER_ROLLBACK, /* a commit that has begun, with a backup: the tree as it was, no layer */
 };
+/* What an ended run left, in one of the forms above; not of a commit that has begun. */
+enum cow_show { COW_SHOW_LIST, COW_SHOW_DIFF, COW_SHOW_JSON };
+int cow_show(int storage_fd, const char *id, enum cow_show how, struct buf *out, struct error *err);
 int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
                 struct cow_report *report, struct error *err);

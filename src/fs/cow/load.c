@@ -193,7 +193,8 @@ static int load_objects(struct cow_layer *l)
         if (e == 0 && fd >= 0 && S_ISDIR(n->origin.mode))
             e = load_names(l, n, fd);
         util_close(fd);
-        n->attrs = fd >= 0;
+        /* Whether its times were set is not stored: those of directories follow from their names. */
+        n->attrs = fd >= 0 && !S_ISDIR(n->origin.mode);
         n->dead = fd < 0;
     }
     for (struct cow_node *n = l->all; n; n = n->next_all)

@@ -280,14 +280,26 @@ static const char *recover_text(int e, enum cow_recover_what what)
     return error_text(e);
 }
 
+static int check_id(int storage_fd, const char *id, struct error *err)
+{
+    struct cow_attr a;
+
+    if (!is_id(id))
+        return error_set(err, ERROR_SETUP, -EINVAL, id,
+                         "is not the name of a layer, as `sandlock recover` lists them");
+    if (cow_attr_at(storage_fd, id, &a) == -ENOENT)
+        return error_set(err, ERROR_SETUP, -ENOENT, id, "there is no such layer");
+    return 0;
+}
+
 int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
                 struct cow_report *report, struct error *err)
 {
     struct cow_layer *l = NULL;
-    int e;
+    int e = check_id(storage_fd, id, err);
 
-    if (!is_id(id))
-        return error_set(err, ERROR_SETUP, -EINVAL, id, "is not the name of a layer");
+    if (e < 0)
+        return e;
     e = cow_open_header(storage_fd, id, &l);
     if (l)
         e = recover_layer(l, e, report, what, err);
@@ -301,6 +313,37 @@ int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
         return e;
     }
     return e < 0 ? error_set(err, ERROR_SETUP, e, id, "%s", recover_text(e, what)) : 0;
+}
+
+int cow_show(int storage_fd, const char *id, enum cow_show how, struct buf *out, struct error *err)
+{
+    struct cow_changes c = {0};
+    struct cow_journal j = {0};
+    struct cow_layer *l = NULL;
+    int e = check_id(storage_fd, id, err);
+
+    if (e < 0)
+        return e;
+    e = cow_open_existing(storage_fd, id, &l, err);
+    if (e < 0)
+        return e;
+    e = is_decided(l, &j);
+    if (e == 0)
+        e = cow_changes(l, &c);
+    else if (e > 0)
+        e = -EINPROGRESS;
+    if (e == 0 && how == COW_SHOW_LIST)
+        e = cow_changes_text(l, &c, out);
+    else if (e == 0 && how == COW_SHOW_DIFF)
+        e = cow_changes_diff(l, &c, COW_DIFF_MAX, out);
+    else if (e == 0)
+        cow_changes_json(&c, out);
+    cow_changes_fini(&c);
+    cow_journal_fini(&j);
+    cow_free(l);
+    if (e == -EINPROGRESS)
+        return error_set(err, ERROR_SETUP, e, id, "its commit has begun");
+    return e < 0 ? error_set(err, ERROR_SETUP, e, id, "%s", error_text(e)) : 0;
 }
 
 static int recover_path(const char *path, struct cow_report *report, struct error *err)
