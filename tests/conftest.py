@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tests run, where emulated machines share them (SANDLOCK_SHARE, tests/vm/vm.py): nobody's are lost,
-since the shares K/N of root are all tests between them, and an ordinary user has those that may depend
-on who runs them: `tests/attack`, whatever asks for its uid, and every fourth of the others."""
+since the shares root:K/N are all tests between them, and user:K/N those that may depend on who runs them:
+`tests/attack`, whatever asks for its uid, and every fourth of the others."""
 import inspect
 import os
 
@@ -20,15 +20,13 @@ def pytest_collection_modifyitems(config, items):
     share = os.environ.get('SANDLOCK_SHARE')
     if not share:
         return
-    kept, seen = [], {}
+    who, _, part = share.rpartition(':')
+    k, n = map(int, part.split('/'))
+    theirs, seen = [], {}
     for item in items:
         i = seen[item.path] = seen.get(item.path, -1) + 1
-        if share == 'user':
-            mine = 'attack' in item.nodeid or i % USER_SHARE == 0 or asks_for_uid(item)
-        else:
-            k, n = map(int, share.split('/'))
-            mine = i % n == k
-        if mine:
-            kept.append(item)
+        if who != 'user' or 'attack' in item.nodeid or i % USER_SHARE == 0 or asks_for_uid(item):
+            theirs.append(item)
+    kept = theirs[k::n]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept

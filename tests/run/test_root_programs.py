@@ -74,7 +74,8 @@ $P --python env/bin/python uninstall -y thing && ls env/bin; PYTHONPATH=out pyth
     'du': TREE + 'du -ab --exclude=pipe t | sort -k2; du -sl --apparent-size -d1 t | cut -f2 | sort; '
                  'du --inodes t | sort -k2; df t | wc -l; ls -iR t | wc -l',
     'vi': 'printf "one\\ntwo\\n" >f; chmod 640 f; ln -s f l; vi -es -c "%s/two/2/" -c "normal Gothree" -c wq f; cat f; '
-          'vi -es -c "set backup" -c "normal Ax" -c wq l; cat f; ls -A; vi -es -c "r !echo from shell" -c "w new" -c "q!" f; '
+          'vi -es -c "set backup" -c "normal Ax" -c wq l; cat f; ls -A; mkfifo p; '
+          'vi -es -c "r !echo from shell" -c "w new" -c "q!" f <>p; rm p; '  # at the end of its input it would not wait
           'cat new; mkdir d; vi -es -c "w d/made" -c "q" f; ls d; stat -c %a f',
     'ed': 'printf "one\\ntwo\\n" >f; printf "1s/one/1/\\n2r !echo three\\nw\\nw other\\n,n\\nE other\\n,p\\nQ\\n" | ed -s f; cat f',
     'make': '''printf '#include "b.h"\\nint main(void) { return B; }\\n' >a.c; echo '#define B 7' >b.h

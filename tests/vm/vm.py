@@ -184,8 +184,8 @@ def run_full(options):
             total.add(count)
 
     if options.divided:
-        rows = [[("root-1", 0, units, "0/2")],
-                [("root-2", 0, False, "1/2"), ("user", USER, False, "user")]]
+        rows = [[(f"root-{k}", 0, units and k == 0, f"root:{k}/2"),
+                 (f"user-{k}", USER, False, f"user:{k}/2")] for k in range(2)]
     else:
         rows = [[("root", 0, units, "")], [("user", USER, units, "")]]
     threads = [threading.Thread(target=lambda row: [one(*job) for job in row], args=(row,)) for row in rows]
