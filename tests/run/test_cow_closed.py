@@ -99,3 +99,30 @@ def test_listed_and_dropped(work, storage, how):
         assert 'a/b/c/deep' in done.stderr and 'old/file' in done.stderr
     assert not sandlock('recover', *storage, top).stdout
     assert shape(top) == shape(work('other'))
+
+
+LOWER = ('echo y >>a/b/file; chmod 755 c; mv c e/d; chmod 555 e/d; rmdir gone; echo x >gone; '
+         'rmdir void; mkdir void; echo z >void/z')
+
+
+@pytest.mark.parametrize('more', [[], ['--commit-backup'], ['--commit-in-place']])
+def test_closed_before(tmp_path, storage, more):
+    """Directories that nobody may write to: what is in them is written, they are moved and replaced, and those that
+    only lie on the way keep their modes."""
+    tmp_path.chmod(0o755)
+    tops = tmp_path / 'bare', tmp_path / 'work'
+    for top in tops:
+        for folder in ('a/b', 'c/in', 'e', 'gone', 'void'):
+            (top / folder).mkdir(parents=True)
+        for path in ('a/b/file', 'c/file'):
+            (top / path).write_text(path)
+        for folder in ('a/b', 'a', 'c', 'gone', 'void'):
+            (top / folder).chmod(0o555)
+        top.chmod(0o755)
+    subprocess.run(['sh', '-c', LOWER], cwd=tops[0], check=True)
+    done = run('-w', '/dev/null', '--workdir', tops[1], '--cwd', tops[1], *storage, *more, '--', 'sh', '-c', LOWER,
+               timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert not sandlock('recover', *storage, tops[1]).stdout
+    assert shape(tops[1]) == shape(tops[0])
+    subprocess.run(['chmod', '-R', 'u+rwX', tmp_path], check=False)

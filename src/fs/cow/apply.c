@@ -142,6 +142,18 @@ static int is_there(const struct place *at, const struct cow_attr *meant)
     return cow_attr_same(meant, &now);
 }
 
+/* To move a directory its owner must be able to write to it, too: its mode comes at the end. */
+static int move(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    int e = sys_renameat2(from_fd, from, to_fd, to, flags);
+    struct cow_attr a;
+
+    if (e != -EACCES || cow_attr_at(from_fd, from, &a) < 0 || !S_ISDIR(a.mode) ||
+        (a.mode & 0700) == 0700 || fchmodat(from_fd, from, (a.mode & 07777) | 0700, 0) < 0)
+        return e;
+    return sys_renameat2(from_fd, from, to_fd, to, flags);
+}
+
 /* ---- steps ---- */
 
 /* Out of lower into the limbo: by a second link, or by a rename. */
@@ -165,7 +177,7 @@ static int step_leave(struct apply *a, const struct cow_step *s)
     if (s->op == STEP_KEEP && errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
         return -errno;
     forget_dir(a);
-    return sys_renameat2(from.fd, from.name, a->limbo_fd, s->path, 0);
+    return move(from.fd, from.name, a->limbo_fd, s->path, 0);
 }
 
 static int step_mkdir(struct apply *a, const struct cow_step *s)
@@ -263,11 +275,7 @@ static int backup_removed(struct apply *a, const struct place *at, const struct 
     int e;
 
     backup_name('r', s, a->p, name);
-    e = sys_renameat2(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
-    /* To move a directory its owner must be able to write to it; undoing sets the mode back. */
-    if (e == -EACCES && S_ISDIR(s->attr.mode) &&
-        fchmodat(at->fd, at->name, (s->attr.mode & 07777) | 0700, 0) == 0)
-        e = sys_renameat2(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
+    e = move(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
     return e == -ENOENT ? 0 : e;
 }
 
@@ -312,8 +320,7 @@ static int step_place(struct apply *a, const struct cow_step *s)
     } else if (e == 0) {
         if (S_ISDIR(source.mode))
             forget_dir(a);
-        e = sys_renameat2(from.fd, from.name, to.fd, to.name,
-                          S_ISDIR(source.mode) ? RENAME_NOREPLACE : 0);
+        e = move(from.fd, from.name, to.fd, to.name, S_ISDIR(source.mode) ? RENAME_NOREPLACE : 0);
     }
     return e < 0 ? e : set_owner(a, &to, s);
 }
@@ -348,6 +355,17 @@ static int open_object(struct apply *a, const char *path)
     return e < 0 ? e : sys_open_path(at.fd, at.name, O_NOFOLLOW);
 }
 
+/* Of a directory in which a file was replaced: it may have been opened for that. */
+static int step_times(int fd, const struct cow_attr *was)
+{
+    struct cow_attr now;
+    int e = cow_attr_fd(fd, &now);
+
+    if (e == 0 && now.mode != was->mode && now.mode == (was->mode | 0300))
+        e = sys_chmod_fd(fd, was->mode & 07777);
+    return e < 0 ? e : cow_set_times(fd, was);
+}
+
 static int step_attrs(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL};
@@ -359,7 +377,7 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     if (to_fd < 0)
         return to_fd;
     if (s->op == STEP_TIMES)
-        return cow_set_times(to_fd, &attr);
+        return step_times(to_fd, &attr);
     e = place_open(a, s->base, s->source, &from);
     if (e < 0)
         return e == -ENOENT ? 0 : e;
@@ -444,10 +462,14 @@ static int open_up(struct apply *a, char base, const char *path)
 {
     char dir[PATH_MAX];
     struct cow_attr attr;
+    mode_t need;
     int e = 0;
 
     for (const char *slash = strchr(path, '/'); slash && e == 0; slash = strchr(slash + 1, '/')) {
         _cleanup_close_ int fd = -1;
+
+        /* No more than that: of those above nothing may follow that closes them again. */
+        need = strchr(slash + 1, '/') ? 0100 : 0300;
 
         if ((size_t)(slash - path) >= sizeof(dir))
             return -ENAMETOOLONG;
@@ -455,8 +477,8 @@ static int open_up(struct apply *a, char base, const char *path)
         dir[slash - path] = '\0';
         fd = sys_openat2(base_fd(a, base), dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH);
         e = fd < 0 ? fd : cow_attr_fd(fd, &attr);
-        if (e == 0 && (attr.mode & 0700) != 0700)
-            e = sys_chmod_fd(fd, (attr.mode & 07777) | 0700);
+        if (e == 0 && (attr.mode & need) != need)
+            e = sys_chmod_fd(fd, (attr.mode & 07777) | need);
     }
     return e;
 }
@@ -591,8 +613,8 @@ static int undo_return(struct apply *a, const char *name, const char *path,
         return e;
     if (S_ISDIR(kept.mode))
         forget_dir(a);
-    e = sys_renameat2(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
-    if (e == 0 && s->op == STEP_REMOVE && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
+    e = move(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
+    if (e == 0 && s->op != STEP_OUT && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
         fchmodat(at.fd, at.name, s->attr.mode & 07777, 0) < 0)
         e = -errno;
     return e;
@@ -626,7 +648,7 @@ static int undo_place(struct apply *a, const struct cow_step *s)
         if (!cow_attr_same(&s->attr, &there) || cow_attr_at(a->limbo_fd, s->source, &kept) == 0)
             return 0;
         forget_dir(a);
-        return sys_renameat2(at.fd, at.name, a->limbo_fd, s->source, RENAME_NOREPLACE);
+        return move(at.fd, at.name, a->limbo_fd, s->source, RENAME_NOREPLACE);
     }
     e = place_open(a, s->base, s->source, &from);
     if (e == 0)
