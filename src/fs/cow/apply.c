@@ -279,6 +279,20 @@ static int backup_removed(struct apply *a, const struct place *at, const struct 
     return e == -ENOENT ? 0 : e;
 }
 
+static bool may_not_be_linked(int e)
+{
+    return e == EPERM || e == EOPNOTSUPP || e == EMLINK;
+}
+
+/* What was moved into the limbo because it may not be linked is moved out of it. */
+static int place_moved(const struct place *from, const struct place *to, const struct cow_step *s,
+                       int e)
+{
+    if (s->base != 'X' || !may_not_be_linked(-e))
+        return e;
+    return sys_renameat2(from->fd, from->name, to->fd, to->name, 0);
+}
+
 static int place_link(struct apply *a, const struct place *from, const struct place *to,
                       const struct cow_step *s)
 {
@@ -290,7 +304,7 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     if (linkat(from->fd, from->name, to->fd, to->name, 0) == 0)
         return 0;
     if (errno != EEXIST)
-        return -errno;
+        return place_moved(from, to, s, -errno);
     e = cow_attr_at(to->fd, to->name, &there);
     if (e < 0 || cow_attr_same(&source, &there))
         return e; /* done; and a rename onto another link of itself would do nothing */
@@ -298,7 +312,7 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     if (e == 0)
         e = cow_remove_tree(a->limbo_fd, "p");
     if (e == 0 && linkat(from->fd, from->name, a->limbo_fd, "p", 0) < 0)
-        e = -errno;
+        return place_moved(from, to, s, -errno);
     return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to->fd, to->name, 0);
 }
 
@@ -632,6 +646,21 @@ static int undo_keep(struct apply *a, const struct cow_step *s)
     return e < 0 ? e : undo_return(a, s->path, s->source, s);
 }
 
+/* See place_moved(). */
+static int undo_moved(struct apply *a, const struct place *at, const struct cow_step *s)
+{
+    struct cow_attr kept;
+    char name[24];
+    int e = sys_renameat2(at->fd, at->name, a->limbo_fd, s->source, RENAME_NOREPLACE);
+
+    if (e < 0)
+        return e;
+    backup_name('b', s, a->p, name);
+    if (cow_attr_at(a->limbo_fd, name, &kept) < 0)
+        return 0;
+    return sys_renameat2(a->limbo_fd, name, at->fd, at->name, 0);
+}
+
 static int undo_place(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL}, at = {-1, NULL};
@@ -653,8 +682,10 @@ static int undo_place(struct apply *a, const struct cow_step *s)
     e = place_open(a, s->base, s->source, &from);
     if (e == 0)
         e = cow_attr_at(from.fd, from.name, &source);
-    if (e < 0) /* the limbo goes when everything is back */
-        return e == -ENOENT && s->base == 'X' ? 0 : e;
+    if (e == -ENOENT && s->base == 'X') /* the limbo goes when everything is back */
+        return cow_attr_same(&s->attr, &there) ? undo_moved(a, &at, s) : 0;
+    if (e < 0)
+        return e;
     if (!cow_attr_same(&source, &there))
         return 0; /* not replaced, or back */
     backup_name('b', s, a->p, name);

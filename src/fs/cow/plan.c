@@ -258,8 +258,10 @@ static int plan_light(struct cow_plan *p, const struct cow_item *i)
     if (!s)
         return -ENOMEM;
     s->attr = i->node->origin;
-    if (!cow_plan_add(p, STEP_PLACE, 'X', name, i->path))
+    s = cow_plan_add(p, STEP_PLACE, 'X', name, i->path);
+    if (!s)
         return -ENOMEM;
+    s->attr = i->node->origin;
     if (writes_through(p, i->node))
         return plan_write(p, i);
     return cow_node_unchanged(p->l, i->node, i->attr) ? 0 : plan_attrs(p, i, i->path);
