@@ -552,29 +552,15 @@ int cow_apply(struct cow_plan *p, struct cow_report *report)
 
 /* What writing in place will take up, as far as can be said before: a commit shall not find that out in its
  * middle. */
-static int write_needs(struct apply *a, const struct cow_step *s, uint64_t *needs)
-{
-    _cleanup_place_ struct place from = {-1, NULL};
-    struct stat source;
-    uint64_t had = (s->attr.size + 511) / 512;
-    int e = place_open(a, 'S', s->source, &from);
-
-    if (e == 0 && fstatat(from.fd, from.name, &source, AT_SYMLINK_NOFOLLOW) < 0)
-        e = -errno;
-    if (e == 0 && (uint64_t)source.st_blocks > had)
-        *needs += ((uint64_t)source.st_blocks - had) * 512;
-    return e;
-}
-
-static int have_room(const struct cow_layer *l, uint64_t needs)
+static int have_room(const struct cow_plan *p)
 {
     struct statvfs fs;
 
-    if (!needs)
+    if (!p->needs)
         return 0;
-    if (fstatvfs(l->lower_fd, &fs) < 0)
+    if (fstatvfs(p->l->lower_fd, &fs) < 0)
         return -errno;
-    return needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
+    return p->needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
 }
 
 static int stage_body(struct apply *a, const struct cow_step *s)
@@ -588,7 +574,6 @@ static int stage_body(struct apply *a, const struct cow_step *s)
 int cow_stage_bodies(struct cow_plan *p)
 {
     int limbo_fd = cow_limbo_open(p->l, true), e = 0;
-    uint64_t needs = 0;
 
     if (limbo_fd < 0)
         return limbo_fd;
@@ -596,8 +581,6 @@ int cow_stage_bodies(struct cow_plan *p)
         const struct cow_step *s = &p->v[i];
         struct apply a = {.p = p, .limbo_fd = limbo_fd, .dir_fd = -1};
 
-        if (s->op == STEP_WRITE)
-            e = write_needs(&a, s, &needs);
         if (s->op != STEP_KEEP || s->base != 'S')
             continue;
         e = stage_body(&a, s);
@@ -607,7 +590,7 @@ int cow_stage_bodies(struct cow_plan *p)
             p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
     }
     util_close(limbo_fd);
-    return e < 0 ? e : have_room(p->l, needs);
+    return e < 0 ? e : have_room(p);
 }
 
 /* ---- back ---- */

@@ -376,7 +376,8 @@ struct cow_plan {
     struct cow_step *v;
     size_t n, room;
     size_t n_copies;
-    struct cow_map copies; /* upper inode -> name in the limbo + 1 */
+    struct cow_map copies; /* upper inode -> name in the limbo, or number of its STEP_WRITE, + 1 */
+    uint64_t needs;        /* bytes that files of lower will grow by */
     struct cow_report *report;
 };
 int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_plan *ret);
