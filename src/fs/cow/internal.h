@@ -226,6 +226,7 @@ bool cow_xattrs_same(int a_fd, int b_fd);
 /* ---- stage.c ---- */
 /* "a/b" of an object of lower: the directory's path, plus name unless NULL. */
 int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[PATH_MAX]);
+int cow_lower_open_path(struct cow_layer *l, const char *path, int flags); /* whatever is there */
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
 bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
 int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags);
