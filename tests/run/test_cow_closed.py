@@ -3,11 +3,13 @@
 and dropped as everything else is, by an ordinary user too."""
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 
-from common import LIMIT, native, run, sandlock
+from common import GRANTS, LIMIT, native, run, sandlock, wait_until
+from test_cow_faults import MAKING, faulty, settle
 
 # New directories and files of all kinds, one in another; old ones; a file moved into one.
 CHANGES = r'''
@@ -126,3 +128,22 @@ def test_closed_before(tmp_path, storage, more):
     assert not sandlock('recover', *storage, tops[1]).stdout
     assert shape(tops[1]) == shape(tops[0])
     subprocess.run(['chmod', '-R', 'u+rwX', tmp_path], check=False)
+
+
+def test_killed_while_the_storage_goes(work, storage):
+    """Everything is done by then; what looks whether it is opens closed directories once more."""
+    bare = work('bare')
+    subprocess.run(['sh', '-c', CHANGES], cwd=bare, check=True)
+    words = ['run', *GRANTS, '-w', '/dev/null', *storage]
+    top, new = work('whole'), shape(bare)
+    _, count, _ = faulty(top, MAKING, 0, 0, *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+    found = set()
+    for back in range(0, 28, 3):
+        top = work(f'k{back}')
+        faulty(top, MAKING, count - back, -int(signal.SIGKILL), *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c',
+               CHANGES)
+        assert wait_until(lambda t=top: 'running' not in sandlock('recover', *storage, t).stdout)
+        states = settle(top, *storage)
+        assert shape(top) == new, (back, states)
+        found.update(states)
+    assert 'interrupted' in found

@@ -369,15 +369,15 @@ static int open_object(struct apply *a, const char *path)
     return e < 0 ? e : sys_open_path(at.fd, at.name, O_NOFOLLOW);
 }
 
-/* Of a directory in which a file was replaced: it may have been opened for that. */
-static int step_times(int fd, const struct cow_attr *was)
+/* A directory that was opened, maybe by steps that looked whether they were done already. */
+static int close_again(int fd, const struct cow_attr *was)
 {
     struct cow_attr now;
     int e = cow_attr_fd(fd, &now);
 
-    if (e == 0 && now.mode != was->mode && now.mode == (was->mode | 0300))
-        e = sys_chmod_fd(fd, was->mode & 07777);
-    return e < 0 ? e : cow_set_times(fd, was);
+    if (e < 0 || !S_ISDIR(now.mode) || now.mode == was->mode || (now.mode ^ was->mode) & ~0300u)
+        return e;
+    return sys_chmod_fd(fd, was->mode & 07777);
 }
 
 static int step_attrs(struct apply *a, const struct cow_step *s)
@@ -390,14 +390,14 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
 
     if (to_fd < 0)
         return to_fd;
-    if (s->op == STEP_TIMES)
-        return step_times(to_fd, &attr);
+    if (s->op == STEP_TIMES) {
+        e = close_again(to_fd, &attr);
+        return e < 0 ? e : cow_set_times(to_fd, &attr);
+    }
     e = place_open(a, s->base, s->source, &from);
-    if (e < 0)
-        return e == -ENOENT ? 0 : e;
-    from_fd = sys_open_path(from.fd, from.name, O_NOFOLLOW);
+    from_fd = e < 0 ? e : sys_open_path(from.fd, from.name, O_NOFOLLOW);
     if (from_fd < 0) /* the storage goes only when everything is done */
-        return from_fd == -ENOENT ? 0 : from_fd;
+        return from_fd == -ENOENT ? close_again(to_fd, &attr) : from_fd;
     if (s->has_owner) {
         attr.uid = s->uid;
         attr.gid = s->gid;
