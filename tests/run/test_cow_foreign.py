@@ -64,3 +64,13 @@ def test_in_place(work):
     now = (work / 'moved').stat()
     assert done.stderr == '' and (work / 'moved').read_text() == 'new\n'
     assert (now.st_uid, now.st_ino, now.st_mode) == (0, before.st_ino, before.st_mode)
+
+
+@pytest.mark.parametrize('args', [[], ['--commit-in-place']])
+def test_directory_of_theirs(work, args):
+    """That the user may not write to: an empty one can be removed and replaced, and is not moved."""
+    (work / 'closed').mkdir(mode=0o755)
+    (work / 'stays').mkdir(mode=0o755)
+    inside(work, 'rmdir closed; mkdir closed; echo x >closed/new; mkdir d; ! mv stays d/ && ! mv stays other', *args)
+    assert (work / 'closed').stat().st_uid == USER and (work / 'closed/new').read_text() == 'x\n'
+    assert (work / 'stays').stat().st_uid == 0 and not os.listdir(work / 'd')

@@ -177,7 +177,12 @@ static int step_leave(struct apply *a, const struct cow_step *s)
     if (s->op == STEP_KEEP && errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
         return -errno;
     forget_dir(a);
-    return move(from.fd, from.name, a->limbo_fd, s->path, 0);
+    e = move(from.fd, from.name, a->limbo_fd, s->path, 0);
+    /* Somebody else's, and empty: it may be removed, but not moved. */
+    if ((e == -EACCES || e == -EPERM) && s->op == STEP_ASIDE && !a->p->l->backup &&
+        unlinkat(from.fd, from.name, AT_REMOVEDIR) == 0)
+        return 0;
+    return e;
 }
 
 static int step_mkdir(struct apply *a, const struct cow_step *s)
