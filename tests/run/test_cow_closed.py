@@ -147,3 +147,28 @@ def test_killed_while_the_storage_goes(work, storage):
         assert shape(top) == new, (back, states)
         found.update(states)
     assert 'interrupted' in found
+
+
+def test_rolled_back(work, storage):
+    """Also when the directories have their new modes already."""
+    old = shape(work('bare'))
+    words = ['run', *GRANTS, '-w', '/dev/null', '--commit-backup', *storage]
+    top = work('whole')
+    _, count, _ = faulty(top, MAKING, 0, 0, *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+    back = 0
+    for when in range(count - 4, count - 124, -6):
+        top = work(f'k{when}')
+        faulty(top, MAKING, when, -int(signal.SIGKILL), *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+        assert wait_until(lambda t=top: 'running' not in sandlock('recover', *storage, t).stdout)
+        listed = sandlock('recover', *storage, top).stdout.split()
+        if not listed or listed[1] != 'interrupted':
+            settle(top, *storage)
+            continue
+        done = sandlock('recover', *storage, '--rollback', listed[0], top)
+        if 'complete' in done.stderr:
+            settle(top, *storage)
+            continue
+        assert done.returncode == 0, (when, done.stdout, done.stderr)
+        assert shape(top) == old, when
+        back += 1
+    assert back > 3

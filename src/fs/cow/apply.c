@@ -7,7 +7,6 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
-#include <sys/statvfs.h>
 
 #include "fs/cow/internal.h"
 #include "fs/resolve.h"
@@ -555,19 +554,6 @@ int cow_apply(struct cow_plan *p, struct cow_report *report)
     return e;
 }
 
-/* What writing in place will take up, as far as can be said before: a commit shall not find that out in its
- * middle. */
-static int have_room(const struct cow_plan *p)
-{
-    struct statvfs fs;
-
-    if (!p->needs)
-        return 0;
-    if (fstatvfs(p->l->lower_fd, &fs) < 0)
-        return -errno;
-    return p->needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
-}
-
 static int stage_body(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL};
@@ -595,7 +581,7 @@ int cow_stage_bodies(struct cow_plan *p)
             p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
     }
     util_close(limbo_fd);
-    return e < 0 ? e : have_room(p);
+    return e < 0 ? e : cow_plan_room(p);
 }
 
 /* ---- back ---- */
@@ -720,6 +706,17 @@ static int undo_once(struct apply *a, const struct cow_step *s)
     }
 }
 
+/* Directories may have their new modes already; the old ones come at the end. */
+static int undo_do(struct apply *a, const struct cow_step *s)
+{
+    bool leaves = s->op == STEP_KEEP || s->op == STEP_OUT || s->op == STEP_ASIDE;
+    int e = undo_once(a, s);
+
+    if (e != -EACCES || open_up(a, 'L', leaves ? s->source : s->path) < 0)
+        return e;
+    return undo_once(a, s);
+}
+
 static int undo_attrs(struct apply *a, const struct cow_step *s)
 {
     _cleanup_close_ int to_fd = open_object(a, s->lower), from_fd = -1;
@@ -728,6 +725,8 @@ static int undo_attrs(struct apply *a, const struct cow_step *s)
     bool owner;
     int e;
 
+    if (to_fd == -EACCES && open_up(a, 'L', s->lower) == 0)
+        to_fd = open_object(a, s->lower);
     if (to_fd < 0)
         return to_fd;
     e = cow_attr_fd(to_fd, &now);
@@ -783,7 +782,7 @@ int cow_undo(struct cow_journal *j, struct cow_report *report)
     if (a.limbo_fd < 0)
         return a.limbo_fd;
     for (size_t i = p->n; i > 0 && e == 0; i--) {
-        e = undo_once(&a, &p->v[i - 1]);
+        e = undo_do(&a, &p->v[i - 1]);
         if (e < 0) {
             buf_add_quoted(&report->notes, "", p->v[i - 1].path);
             buf_addf(&report->notes, ": step %zu cannot be taken back: %s\n", i - 1, error_text(e));

@@ -383,6 +383,7 @@ struct cow_plan {
 };
 int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_plan *ret);
 void cow_plan_fini(struct cow_plan *p);
+int cow_plan_room(const struct cow_plan *p); /* 0, -ENOSPC */
 struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
                               const char *path);
 /* 1 when the bytes are the same, 0 when not, or -errno. */

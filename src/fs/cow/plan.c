@@ -7,6 +7,7 @@
  * thread.
  */
 #include <stdio.h>
+#include <sys/statvfs.h>
 
 #include "fs/cow/internal.h"
 
@@ -419,6 +420,19 @@ static int plan_root_times(struct cow_plan *p)
         return -ENOMEM;
     e = cow_attr_fd(p->l->lower_fd, &s->attr);
     return e < 0 ? e : plan_was(p, s, "", &s->attr);
+}
+
+/* What writing in place will take up, as far as can be said before: a commit shall not find that out in its
+ * middle. */
+int cow_plan_room(const struct cow_plan *p)
+{
+    struct statvfs fs;
+
+    if (!p->needs)
+        return 0;
+    if (fstatvfs(p->l->lower_fd, &fs) < 0)
+        return -errno;
+    return p->needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
 }
 
 /* ---- order ---- */
