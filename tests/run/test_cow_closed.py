@@ -3,11 +3,13 @@
 and dropped as everything else is, by an ordinary user too."""
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 
-from common import LIMIT, native, run, sandlock
+from common import GRANTS, LIMIT, native, run, sandlock, wait_until
+from test_cow_faults import MAKING, faulty, settle
 
 # New directories and files of all kinds, one in another; old ones; a file moved into one.
 CHANGES = r'''
@@ -99,3 +101,74 @@ def test_listed_and_dropped(work, storage, how):
         assert 'a/b/c/deep' in done.stderr and 'old/file' in done.stderr
     assert not sandlock('recover', *storage, top).stdout
     assert shape(top) == shape(work('other'))
+
+
+LOWER = ('echo y >>a/b/file; chmod 755 c; mv c e/d; chmod 555 e/d; rmdir gone; echo x >gone; '
+         'rmdir void; mkdir void; echo z >void/z')
+
+
+@pytest.mark.parametrize('more', [[], ['--commit-backup'], ['--commit-in-place']])
+def test_closed_before(tmp_path, storage, more):
+    """Directories that nobody may write to: what is in them is written, they are moved and replaced, and those that
+    only lie on the way keep their modes."""
+    tmp_path.chmod(0o755)
+    tops = tmp_path / 'bare', tmp_path / 'work'
+    for top in tops:
+        for folder in ('a/b', 'c/in', 'e', 'gone', 'void'):
+            (top / folder).mkdir(parents=True)
+        for path in ('a/b/file', 'c/file'):
+            (top / path).write_text(path)
+        for folder in ('a/b', 'a', 'c', 'gone', 'void'):
+            (top / folder).chmod(0o555)
+        top.chmod(0o755)
+    subprocess.run(['sh', '-c', LOWER], cwd=tops[0], check=True)
+    done = run('-w', '/dev/null', '--workdir', tops[1], '--cwd', tops[1], *storage, *more, '--', 'sh', '-c', LOWER,
+               timeout=LIMIT)
+    assert (done.returncode, done.stderr) == (0, '')
+    assert not sandlock('recover', *storage, tops[1]).stdout
+    assert shape(tops[1]) == shape(tops[0])
+    subprocess.run(['chmod', '-R', 'u+rwX', tmp_path], check=False)
+
+
+def test_killed_while_the_storage_goes(work, storage):
+    """Everything is done by then; what looks whether it is opens closed directories once more."""
+    bare = work('bare')
+    subprocess.run(['sh', '-c', CHANGES], cwd=bare, check=True)
+    words = ['run', *GRANTS, '-w', '/dev/null', *storage]
+    top, new = work('whole'), shape(bare)
+    _, count, _ = faulty(top, MAKING, 0, 0, *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+    found = set()
+    for back in range(0, 28, 3):
+        top = work(f'k{back}')
+        faulty(top, MAKING, count - back, -int(signal.SIGKILL), *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c',
+               CHANGES)
+        assert wait_until(lambda t=top: 'running' not in sandlock('recover', *storage, t).stdout)
+        states = settle(top, *storage)
+        assert shape(top) == new, (back, states)
+        found.update(states)
+    assert 'interrupted' in found
+
+
+def test_rolled_back(work, storage):
+    """Also when the directories have their new modes already."""
+    old = shape(work('bare'))
+    words = ['run', *GRANTS, '-w', '/dev/null', '--commit-backup', *storage]
+    top = work('whole')
+    _, count, _ = faulty(top, MAKING, 0, 0, *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+    back = 0
+    for when in range(count - 4, count - 124, -6):
+        top = work(f'k{when}')
+        faulty(top, MAKING, when, -int(signal.SIGKILL), *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+        assert wait_until(lambda t=top: 'running' not in sandlock('recover', *storage, t).stdout)
+        listed = sandlock('recover', *storage, top).stdout.split()
+        if not listed or listed[1] != 'interrupted':
+            settle(top, *storage)
+            continue
+        done = sandlock('recover', *storage, '--rollback', listed[0], top)
+        if 'complete' in done.stderr:
+            settle(top, *storage)
+            continue
+        assert done.returncode == 0, (when, done.stdout, done.stderr)
+        assert shape(top) == old, when
+        back += 1
+    assert back > 3

@@ -134,6 +134,31 @@ def test_what_is_executed_is_replaced(work, background):
     assert process.poll() is None
 
 
+def test_other_names_follow_what_is_replaced(work, background):
+    """One file by all its names in the work directory, as without a sandbox, and nothing of its directory's times."""
+    shutil.copy(shutil.which('sleep'), work / 'program')
+    (work / 'd').mkdir()
+    for name in ('d/second', 'third'):
+        os.link(work / 'program', work / name)
+    folder = os.stat(work / 'd')
+    process = background(work / 'program', '1000')
+    assert wait_until(lambda: os.readlink(f'/proc/{process.pid}/exe') == str(work / 'program'))
+    done = inside(work, 'cp program new; echo x >>new; cat new >program; mv third moved; rm new', '--commit-in-place')
+    assert done.returncode == 0 and done.stderr.count('replaced') == 1
+    for name in ('program', 'd/second', 'moved'):
+        assert (work / name).read_bytes().endswith(b'x\n') and (work / name).stat().st_nlink == 3
+    assert os.stat(work / 'd').st_mtime_ns == folder.st_mtime_ns
+    assert process.poll() is None
+
+
+def test_in_a_closed_directory(work, tmp_path):
+    """What was moved into a directory that the command closed to its owner."""
+    committed(work, 'echo new >file; mkdir d; mv file d/; chmod 0 d')
+    assert (work / 'd').stat().st_mode & 0o777 == 0
+    (work / 'd').chmod(0o700)
+    assert (tmp_path / 'outside').read_text() == (work / 'd/file').read_text() == 'new\n'
+
+
 def test_kept_and_committed_later(work, tmp_path):
     """`recover --commit` knows that it was asked for; a conflict is one still."""
     before = tree_state(work)

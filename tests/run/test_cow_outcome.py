@@ -357,3 +357,21 @@ def test_recover_shows_what_was_kept(work, what):
     gone = sandlock('recover', '--diff', ident, work)
     assert gone.returncode == 125 and gone.stderr == f'sandlock: {ident}: there is no such layer\n'
     assert sandlock('recover', '--diff', '../x', work).returncode == 125
+
+
+def test_recover_shows_nothing_of_elsewhere(work, tmp_path):
+    """Others put a link where a directory was, or took it away: a conflict, which is told, and no way out of DIR."""
+    (work / 'gone').mkdir()
+    (work / 'gone' / 'in').write_text('in\n')
+    assert inside(work, 'echo more >>src/main; mv gone moved', '--on-exit', 'keep').returncode == 0
+    ident = sandlock('recover', work).stdout.split()[0]
+    shutil.copytree(work / 'src', tmp_path / 'elsewhere')
+    (tmp_path / 'elsewhere' / 'main').write_text('secret\n')
+    shutil.move(work / 'src', tmp_path / 'was')
+    os.symlink(tmp_path / 'elsewhere', work / 'src')
+    shutil.rmtree(work / 'gone')
+    shown = {option: sandlock('recover', option, ident, work) for option in ('--diff', '--changes', '--changes-json')}
+    assert [s.returncode for s in shown.values()] == [0, 0, 0]
+    assert 'secret' not in shown['--diff'].stdout and 'Unreadable file src/main' in shown['--diff'].stdout
+    assert 'A  moved' in shown['--changes'].stdout
+    assert sandlock('recover', '--commit', ident, work).returncode == 125

@@ -7,7 +7,6 @@
 #include <linux/fs.h>
 #include <linux/openat2.h>
 #include <stdio.h>
-#include <sys/statvfs.h>
 
 #include "fs/cow/internal.h"
 #include "fs/resolve.h"
@@ -142,6 +141,18 @@ static int is_there(const struct place *at, const struct cow_attr *meant)
     return cow_attr_same(meant, &now);
 }
 
+/* To move a directory its owner must be able to write to it, too: its mode comes at the end. */
+static int move(int from_fd, const char *from, int to_fd, const char *to, unsigned flags)
+{
+    int e = sys_renameat2(from_fd, from, to_fd, to, flags);
+    struct cow_attr a;
+
+    if (e != -EACCES || cow_attr_at(from_fd, from, &a) < 0 || !S_ISDIR(a.mode) ||
+        (a.mode & 0700) == 0700 || fchmodat(from_fd, from, (a.mode & 07777) | 0700, 0) < 0)
+        return e;
+    return sys_renameat2(from_fd, from, to_fd, to, flags);
+}
+
 /* ---- steps ---- */
 
 /* Out of lower into the limbo: by a second link, or by a rename. */
@@ -165,7 +176,12 @@ static int step_leave(struct apply *a, const struct cow_step *s)
     if (s->op == STEP_KEEP && errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
         return -errno;
     forget_dir(a);
-    return sys_renameat2(from.fd, from.name, a->limbo_fd, s->path, 0);
+    e = move(from.fd, from.name, a->limbo_fd, s->path, 0);
+    /* Somebody else's, and empty: it may be removed, but not moved. */
+    if ((e == -EACCES || e == -EPERM) && s->op == STEP_ASIDE && !a->p->l->backup &&
+        unlinkat(from.fd, from.name, AT_REMOVEDIR) == 0)
+        return 0;
+    return e;
 }
 
 static int step_mkdir(struct apply *a, const struct cow_step *s)
@@ -263,12 +279,22 @@ static int backup_removed(struct apply *a, const struct place *at, const struct 
     int e;
 
     backup_name('r', s, a->p, name);
-    e = sys_renameat2(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
-    /* To move a directory its owner must be able to write to it; undoing sets the mode back. */
-    if (e == -EACCES && S_ISDIR(s->attr.mode) &&
-        fchmodat(at->fd, at->name, (s->attr.mode & 07777) | 0700, 0) == 0)
-        e = sys_renameat2(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
+    e = move(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
     return e == -ENOENT ? 0 : e;
+}
+
+static bool may_not_be_linked(int e)
+{
+    return e == EPERM || e == EOPNOTSUPP || e == EMLINK;
+}
+
+/* What was moved into the limbo because it may not be linked is moved out of it. */
+static int place_moved(const struct place *from, const struct place *to, const struct cow_step *s,
+                       int e)
+{
+    if (s->base != 'X' || !may_not_be_linked(-e))
+        return e;
+    return sys_renameat2(from->fd, from->name, to->fd, to->name, 0);
 }
 
 static int place_link(struct apply *a, const struct place *from, const struct place *to,
@@ -282,7 +308,7 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     if (linkat(from->fd, from->name, to->fd, to->name, 0) == 0)
         return 0;
     if (errno != EEXIST)
-        return -errno;
+        return place_moved(from, to, s, -errno);
     e = cow_attr_at(to->fd, to->name, &there);
     if (e < 0 || cow_attr_same(&source, &there))
         return e; /* done; and a rename onto another link of itself would do nothing */
@@ -290,7 +316,7 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     if (e == 0)
         e = cow_remove_tree(a->limbo_fd, "p");
     if (e == 0 && linkat(from->fd, from->name, a->limbo_fd, "p", 0) < 0)
-        e = -errno;
+        return place_moved(from, to, s, -errno);
     return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to->fd, to->name, 0);
 }
 
@@ -312,8 +338,7 @@ static int step_place(struct apply *a, const struct cow_step *s)
     } else if (e == 0) {
         if (S_ISDIR(source.mode))
             forget_dir(a);
-        e = sys_renameat2(from.fd, from.name, to.fd, to.name,
-                          S_ISDIR(source.mode) ? RENAME_NOREPLACE : 0);
+        e = move(from.fd, from.name, to.fd, to.name, S_ISDIR(source.mode) ? RENAME_NOREPLACE : 0);
     }
     return e < 0 ? e : set_owner(a, &to, s);
 }
@@ -348,6 +373,17 @@ static int open_object(struct apply *a, const char *path)
     return e < 0 ? e : sys_open_path(at.fd, at.name, O_NOFOLLOW);
 }
 
+/* A directory that was opened, maybe by steps that looked whether they were done already. */
+static int close_again(int fd, const struct cow_attr *was)
+{
+    struct cow_attr now;
+    int e = cow_attr_fd(fd, &now);
+
+    if (e < 0 || !S_ISDIR(now.mode) || now.mode == was->mode || (now.mode ^ was->mode) & ~0300u)
+        return e;
+    return sys_chmod_fd(fd, was->mode & 07777);
+}
+
 static int step_attrs(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL};
@@ -358,14 +394,14 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
 
     if (to_fd < 0)
         return to_fd;
-    if (s->op == STEP_TIMES)
-        return cow_set_times(to_fd, &attr);
+    if (s->op == STEP_TIMES) {
+        e = close_again(to_fd, &attr);
+        return e < 0 ? e : cow_set_times(to_fd, &attr);
+    }
     e = place_open(a, s->base, s->source, &from);
-    if (e < 0)
-        return e == -ENOENT ? 0 : e;
-    from_fd = sys_open_path(from.fd, from.name, O_NOFOLLOW);
+    from_fd = e < 0 ? e : sys_open_path(from.fd, from.name, O_NOFOLLOW);
     if (from_fd < 0) /* the storage goes only when everything is done */
-        return from_fd == -ENOENT ? 0 : from_fd;
+        return from_fd == -ENOENT ? close_again(to_fd, &attr) : from_fd;
     if (s->has_owner) {
         attr.uid = s->uid;
         attr.gid = s->gid;
@@ -444,10 +480,14 @@ static int open_up(struct apply *a, char base, const char *path)
 {
     char dir[PATH_MAX];
     struct cow_attr attr;
+    mode_t need;
     int e = 0;
 
     for (const char *slash = strchr(path, '/'); slash && e == 0; slash = strchr(slash + 1, '/')) {
         _cleanup_close_ int fd = -1;
+
+        /* No more than that: of those above nothing may follow that closes them again. */
+        need = strchr(slash + 1, '/') ? 0100 : 0300;
 
         if ((size_t)(slash - path) >= sizeof(dir))
             return -ENAMETOOLONG;
@@ -455,8 +495,8 @@ static int open_up(struct apply *a, char base, const char *path)
         dir[slash - path] = '\0';
         fd = sys_openat2(base_fd(a, base), dir, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, BENEATH);
         e = fd < 0 ? fd : cow_attr_fd(fd, &attr);
-        if (e == 0 && (attr.mode & 0700) != 0700)
-            e = sys_chmod_fd(fd, (attr.mode & 07777) | 0700);
+        if (e == 0 && (attr.mode & need) != need)
+            e = sys_chmod_fd(fd, (attr.mode & 07777) | need);
     }
     return e;
 }
@@ -514,33 +554,6 @@ int cow_apply(struct cow_plan *p, struct cow_report *report)
     return e;
 }
 
-/* What writing in place will take up, as far as can be said before: a commit shall not find that out in its
- * middle. */
-static int write_needs(struct apply *a, const struct cow_step *s, uint64_t *needs)
-{
-    _cleanup_place_ struct place from = {-1, NULL};
-    struct stat source;
-    uint64_t had = (s->attr.size + 511) / 512;
-    int e = place_open(a, 'S', s->source, &from);
-
-    if (e == 0 && fstatat(from.fd, from.name, &source, AT_SYMLINK_NOFOLLOW) < 0)
-        e = -errno;
-    if (e == 0 && (uint64_t)source.st_blocks > had)
-        *needs += ((uint64_t)source.st_blocks - had) * 512;
-    return e;
-}
-
-static int have_room(const struct cow_layer *l, uint64_t needs)
-{
-    struct statvfs fs;
-
-    if (!needs)
-        return 0;
-    if (fstatvfs(l->lower_fd, &fs) < 0)
-        return -errno;
-    return needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
-}
-
 static int stage_body(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL};
@@ -552,7 +565,6 @@ static int stage_body(struct apply *a, const struct cow_step *s)
 int cow_stage_bodies(struct cow_plan *p)
 {
     int limbo_fd = cow_limbo_open(p->l, true), e = 0;
-    uint64_t needs = 0;
 
     if (limbo_fd < 0)
         return limbo_fd;
@@ -560,8 +572,6 @@ int cow_stage_bodies(struct cow_plan *p)
         const struct cow_step *s = &p->v[i];
         struct apply a = {.p = p, .limbo_fd = limbo_fd, .dir_fd = -1};
 
-        if (s->op == STEP_WRITE)
-            e = write_needs(&a, s, &needs);
         if (s->op != STEP_KEEP || s->base != 'S')
             continue;
         e = stage_body(&a, s);
@@ -571,7 +581,7 @@ int cow_stage_bodies(struct cow_plan *p)
             p->report->progress(p->report->progress_arg, "copying", i + 1, p->n);
     }
     util_close(limbo_fd);
-    return e < 0 ? e : have_room(p->l, needs);
+    return e < 0 ? e : cow_plan_room(p);
 }
 
 /* ---- back ---- */
@@ -591,8 +601,8 @@ static int undo_return(struct apply *a, const char *name, const char *path,
         return e;
     if (S_ISDIR(kept.mode))
         forget_dir(a);
-    e = sys_renameat2(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
-    if (e == 0 && s->op == STEP_REMOVE && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
+    e = move(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
+    if (e == 0 && s->op != STEP_OUT && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
         fchmodat(at.fd, at.name, s->attr.mode & 07777, 0) < 0)
         e = -errno;
     return e;
@@ -608,6 +618,21 @@ static int undo_keep(struct apply *a, const struct cow_step *s)
     if (e == 0 && cow_attr_at(at.fd, at.name, &there) == 0)
         return 0;
     return e < 0 ? e : undo_return(a, s->path, s->source, s);
+}
+
+/* See place_moved(). */
+static int undo_moved(struct apply *a, const struct place *at, const struct cow_step *s)
+{
+    struct cow_attr kept;
+    char name[24];
+    int e = sys_renameat2(at->fd, at->name, a->limbo_fd, s->source, RENAME_NOREPLACE);
+
+    if (e < 0)
+        return e;
+    backup_name('b', s, a->p, name);
+    if (cow_attr_at(a->limbo_fd, name, &kept) < 0)
+        return 0;
+    return sys_renameat2(a->limbo_fd, name, at->fd, at->name, 0);
 }
 
 static int undo_place(struct apply *a, const struct cow_step *s)
@@ -626,13 +651,15 @@ static int undo_place(struct apply *a, const struct cow_step *s)
         if (!cow_attr_same(&s->attr, &there) || cow_attr_at(a->limbo_fd, s->source, &kept) == 0)
             return 0;
         forget_dir(a);
-        return sys_renameat2(at.fd, at.name, a->limbo_fd, s->source, RENAME_NOREPLACE);
+        return move(at.fd, at.name, a->limbo_fd, s->source, RENAME_NOREPLACE);
     }
     e = place_open(a, s->base, s->source, &from);
     if (e == 0)
         e = cow_attr_at(from.fd, from.name, &source);
-    if (e < 0) /* the limbo goes when everything is back */
-        return e == -ENOENT && s->base == 'X' ? 0 : e;
+    if (e == -ENOENT && s->base == 'X') /* the limbo goes when everything is back */
+        return cow_attr_same(&s->attr, &there) ? undo_moved(a, &at, s) : 0;
+    if (e < 0)
+        return e;
     if (!cow_attr_same(&source, &there))
         return 0; /* not replaced, or back */
     backup_name('b', s, a->p, name);
@@ -679,6 +706,17 @@ static int undo_once(struct apply *a, const struct cow_step *s)
     }
 }
 
+/* Directories may have their new modes already; the old ones come at the end. */
+static int undo_do(struct apply *a, const struct cow_step *s)
+{
+    bool leaves = s->op == STEP_KEEP || s->op == STEP_OUT || s->op == STEP_ASIDE;
+    int e = undo_once(a, s);
+
+    if (e != -EACCES || open_up(a, 'L', leaves ? s->source : s->path) < 0)
+        return e;
+    return undo_once(a, s);
+}
+
 static int undo_attrs(struct apply *a, const struct cow_step *s)
 {
     _cleanup_close_ int to_fd = open_object(a, s->lower), from_fd = -1;
@@ -687,6 +725,8 @@ static int undo_attrs(struct apply *a, const struct cow_step *s)
     bool owner;
     int e;
 
+    if (to_fd == -EACCES && open_up(a, 'L', s->lower) == 0)
+        to_fd = open_object(a, s->lower);
     if (to_fd < 0)
         return to_fd;
     e = cow_attr_fd(to_fd, &now);
@@ -742,7 +782,7 @@ int cow_undo(struct cow_journal *j, struct cow_report *report)
     if (a.limbo_fd < 0)
         return a.limbo_fd;
     for (size_t i = p->n; i > 0 && e == 0; i--) {
-        e = undo_once(&a, &p->v[i - 1]);
+        e = undo_do(&a, &p->v[i - 1]);
         if (e < 0) {
             buf_add_quoted(&report->notes, "", p->v[i - 1].path);
             buf_addf(&report->notes, ": step %zu cannot be taken back: %s\n", i - 1, error_text(e));

@@ -106,7 +106,7 @@ static bool same_bytes(struct telling *t, const struct cow_item *i, const char *
     if (!S_ISREG(i->attr->mode))
         return !S_ISLNK(i->attr->mode); /* links are compared by their texts */
     a = openat(t->l->storage_fd, i->source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-    b = sys_openat2(t->l->lower_fd, lower, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0, 0);
+    b = cow_lower_open_path(t->l, lower, O_RDONLY | O_NONBLOCK);
     if (a >= 0 && b >= 0)
         e = cow_same_content(a, b);
     util_closep(&a);
@@ -118,8 +118,7 @@ static bool same_bytes(struct telling *t, const struct cow_item *i, const char *
 static bool same_xattrs(struct telling *t, const struct cow_item *i, const char *lower)
 {
     int a = openat(t->l->storage_fd, i->source, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    int b =
-        sys_openat2(t->l->lower_fd, *lower ? lower : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC, 0, 0);
+    int b = cow_lower_open_path(t->l, lower, O_PATH);
     bool same = a >= 0 && b >= 0 && (S_ISLNK(i->attr->mode) || cow_xattrs_same(a, b));
 
     util_closep(&a);

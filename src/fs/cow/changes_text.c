@@ -165,8 +165,9 @@ static int add_moved(struct lines *t, const struct cow_change *c)
         e = line_add(t, COW_ADDED, c->path);
     if (e < 0 || !S_ISDIR(c->before.mode))
         return e;
-    in.dir_fd =
-        sys_openat2(t->l->lower_fd, c->from, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0, 0);
+    in.dir_fd = cow_lower_open_path(t->l, c->from, O_PATH | O_DIRECTORY);
+    if (in.dir_fd == -ENOENT || in.dir_fd == -ENOTDIR || in.dir_fd == -ELOOP)
+        return 0; /* others removed or replaced it: a conflict, but what the run did can be told */
     if (in.dir_fd < 0)
         return in.dir_fd;
     e = cow_each_name(in.dir_fd, add_inside, &in);

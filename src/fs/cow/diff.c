@@ -241,18 +241,28 @@ static int diff_texts(const struct text *a, const struct text *b, struct buf *ou
 
 /* ---- one change ---- */
 
-static int open_before(struct cow_layer *l, const struct cow_change *c)
+/* Of lower, where others may have put links in the way meanwhile, or something that is no file. */
+static int open_lower(struct cow_layer *l, const char *path)
 {
-    if (!S_ISREG(c->before.mode))
-        return -1;
-    return sys_openat2(l->lower_fd, c->from ? c->from : c->path,
-                       O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0, 0);
+    int fd = cow_lower_open_path(l, path, O_RDONLY | O_NONBLOCK);
+    struct cow_attr a;
+
+    if (fd >= 0 && (cow_attr_fd(fd, &a) < 0 || !S_ISREG(a.mode)))
+        fd = util_close(fd);
+    return fd;
 }
 
-static int open_after(const struct cow_change *c)
+static int open_before(struct cow_layer *l, const struct cow_change *c)
+{
+    return S_ISREG(c->before.mode) ? open_lower(l, c->from ? c->from : c->path) : -1;
+}
+
+static int open_after(struct cow_layer *l, const struct cow_change *c)
 {
     if (!S_ISREG(c->after.mode) || !c->body)
         return -1;
+    if (c->storage_fd == l->lower_fd)
+        return open_lower(l, c->body);
     return openat(c->storage_fd, c->body, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 }
 
@@ -268,7 +278,7 @@ static void out_name(struct buf *out, const char *mark, const char *side, const 
 static int diff_change(struct cow_layer *l, const struct cow_change *c, size_t max, struct buf *out)
 {
     struct text a = {0}, b = {0};
-    int a_fd = open_before(l, c), b_fd = open_after(c), e;
+    int a_fd = open_before(l, c), b_fd = open_after(l, c), e;
     bool closed =
         (S_ISREG(c->before.mode) && a_fd < 0) || (S_ISREG(c->after.mode) && c->body && b_fd < 0);
 

@@ -226,6 +226,7 @@ bool cow_xattrs_same(int a_fd, int b_fd);
 /* ---- stage.c ---- */
 /* "a/b" of an object of lower: the directory's path, plus name unless NULL. */
 int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[PATH_MAX]);
+int cow_lower_open_path(struct cow_layer *l, const char *path, int flags); /* whatever is there */
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
 bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
 int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags);
@@ -376,11 +377,13 @@ struct cow_plan {
     struct cow_step *v;
     size_t n, room;
     size_t n_copies;
-    struct cow_map copies; /* upper inode -> name in the limbo + 1 */
+    struct cow_map copies; /* upper inode -> name in the limbo, or number of its STEP_WRITE, + 1 */
+    uint64_t needs;        /* bytes that files of lower will grow by */
     struct cow_report *report;
 };
 int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_plan *ret);
 void cow_plan_fini(struct cow_plan *p);
+int cow_plan_room(const struct cow_plan *p); /* 0, -ENOSPC */
 struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
                               const char *path);
 /* 1 when the bytes are the same, 0 when not, or -errno. */

@@ -8,7 +8,8 @@
 #include "fs/cow/fault.h"
 
 #define JOURNAL_VERSION 2
-#define JOURNAL_OLDEST 1 /* has not what a rollback needs: such a commit can be finished */
+#define JOURNAL_IN_PLACE 3 /* has STEP_WRITE: a release that does not know it shall not begin */
+#define JOURNAL_OLDEST 1   /* has not what a rollback needs: such a commit can be finished */
 
 static void put_step(struct buf *b, const struct cow_step *s)
 {
@@ -49,7 +50,7 @@ static void put_head(struct cow_plan *p, const char *coordinator, struct cow_lay
     struct cow_attr root = p->l->lower;
 
     cow_attr_fd(p->l->lower_fd, &root);
-    cow_put_u32(&b, JOURNAL_VERSION);
+    cow_put_u32(&b, p->l->in_place ? JOURNAL_IN_PLACE : JOURNAL_VERSION);
     cow_put_attr(&b, &root);
     cow_put_str(&b, coordinator);
     cow_put_u32(&b, (uint32_t)n);
@@ -103,7 +104,7 @@ static int read_head(struct reading *r, struct cow_get *g)
     uint32_t n;
 
     r->version = cow_get_u32(g);
-    if (r->version < JOURNAL_OLDEST || r->version > JOURNAL_VERSION)
+    if (r->version < JOURNAL_OLDEST || r->version > JOURNAL_IN_PLACE)
         return -EPROTONOSUPPORT;
     cow_get_attr(g, &j->root);
     j->coordinator = strdup(cow_get_str(g));

@@ -3,9 +3,11 @@
  * The plan of a commit: steps that turn lower into the new tree, each of which can be repeated. What a
  * step works on is named by path and inode; when that inode is not there any more, the step was done.
  * Order: renamed things of lower leave their places (files by a second link), what is new is built from
- * the top down, removals follow, attributes of directories come last. One thread.
+ * the top down, removals follow, then what is written in place; attributes of directories come last. One
+ * thread.
  */
 #include <stdio.h>
+#include <sys/statvfs.h>
 
 #include "fs/cow/internal.h"
 
@@ -233,18 +235,23 @@ static bool writes_through(const struct cow_plan *p, const struct cow_node *n)
     return p->l->in_place && n && !n->light && S_ISREG(n->origin.mode);
 }
 
+/* The bytes once. Other names get what is at the first, if that had to be replaced after all. */
 static int plan_write(struct cow_plan *p, const struct cow_item *i)
 {
+    size_t first = (size_t)(uintptr_t)cow_map_get(&p->copies, i->attr->ino);
+    const struct cow_attr *was = &i->node->origin;
     struct cow_step *s;
 
-    if (cow_map_get(&p->copies, i->attr->ino))
-        return 0;
-    if (cow_map_put(&p->copies, i->attr->ino, i->node) < 0)
-        return -ENOMEM;
+    if (first)
+        return cow_plan_add(p, STEP_PLACE, 'L', p->v[first - 1].path, i->path) ? 0 : -ENOMEM;
     s = cow_plan_add(p, STEP_WRITE, 'S', i->source, i->path);
     if (!s)
         return -ENOMEM;
-    s->attr = i->node->origin;
+    s->attr = *was;
+    if (cow_map_put(&p->copies, i->attr->ino, (void *)(uintptr_t)p->n) < 0)
+        return -ENOMEM;
+    if (i->attr->blocks > was->blocks)
+        p->needs += (i->attr->blocks - was->blocks) * 512;
     return plan_attrs(p, i, i->path);
 }
 
@@ -258,8 +265,10 @@ static int plan_light(struct cow_plan *p, const struct cow_item *i)
     if (!s)
         return -ENOMEM;
     s->attr = i->node->origin;
-    if (!cow_plan_add(p, STEP_PLACE, 'X', name, i->path))
+    s = cow_plan_add(p, STEP_PLACE, 'X', name, i->path);
+    if (!s)
         return -ENOMEM;
+    s->attr = i->node->origin;
     if (writes_through(p, i->node))
         return plan_write(p, i);
     return cow_node_unchanged(p->l, i->node, i->attr) ? 0 : plan_attrs(p, i, i->path);
@@ -363,8 +372,11 @@ static int plan_changed(struct cow_plan *p, const struct cow_item *i)
         if (same)
             return 0;
     }
-    if (writes_through(p, n))
-        return plan_write(p, i);
+    if (writes_through(p, n)) {
+        int e = plan_write(p, i);
+
+        return e < 0 ? e : plan_parent_times(p, i->lower, i->path);
+    }
     s = plan_body(p, n->origin.nlink > 1 ? STEP_PLACE : STEP_TAKE, i->source, i->attr, i->path);
     if (!s)
         return -ENOMEM;
@@ -410,6 +422,19 @@ static int plan_root_times(struct cow_plan *p)
     return e < 0 ? e : plan_was(p, s, "", &s->attr);
 }
 
+/* What writing in place will take up, as far as can be said before: a commit shall not find that out in its
+ * middle. */
+int cow_plan_room(const struct cow_plan *p)
+{
+    struct statvfs fs;
+
+    if (!p->needs)
+        return 0;
+    if (fstatvfs(p->l->lower_fd, &fs) < 0)
+        return -errno;
+    return p->needs / fs.f_frsize > fs.f_bavail ? -ENOSPC : 0;
+}
+
 /* ---- order ---- */
 
 static int step_phase(const struct cow_step *s)
@@ -419,10 +444,11 @@ static int step_phase(const struct cow_step *s)
     case STEP_OUT: return 2;
     case STEP_ASIDE:
     case STEP_MKDIR:
-    case STEP_PLACE:
     case STEP_TAKE: return 3;
+    case STEP_PLACE: return s->base == 'L' ? 6 : 3;
     case STEP_REMOVE: return 4;
-    default: return 5;
+    case STEP_WRITE: return 5;
+    default: return 7;
     }
 }
 

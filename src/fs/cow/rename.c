@@ -215,6 +215,9 @@ static int move_check(struct move *m)
     /* With both locks held the same directory need not be asked twice. */
     if (e == 0 && !same_dir(m->from, m->to))
         e = cow_may_write_dir(m->l, m->to);
+    /* To another directory; and a commit moves what is lower's by way of another one. */
+    if (e == 0 && S_ISDIR(m->source.id.mode) && (!m->source.in_upper || !same_dir(m->from, m->to)))
+        e = cow_may_write_dir(m->l, &m->source_dir);
     if (e == 0 && exists(&m->target))
         e = cow_may_remove_name(m->l, m->to, &m->target);
     return e < 0 ? e : move_check_types(m);

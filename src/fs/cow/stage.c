@@ -42,10 +42,15 @@ int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[
     return len < PATH_MAX ? 0 : -ENAMETOOLONG;
 }
 
+int cow_lower_open_path(struct cow_layer *l, const char *path, int flags)
+{
+    return sys_openat2(l->lower_fd, *path ? path : ".", (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC),
+                       0, LOWER_RESOLVE);
+}
+
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags)
 {
-    int fd = sys_openat2(l->lower_fd, *n->path ? n->path : ".",
-                         (uint64_t)(flags | O_NOFOLLOW | O_CLOEXEC), 0, LOWER_RESOLVE);
+    int fd = cow_lower_open_path(l, n->path, flags);
     struct cow_attr a;
     int e;
 
