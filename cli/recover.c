@@ -88,10 +88,18 @@ static int recover_one(int storage_fd, const char *id, enum cow_recover_what wha
     return r;
 }
 
+static int print_some(struct buf *b)
+{
+    int r = cli_print(b);
+
+    b->len = 0;
+    return r ? -EPIPE : 0;
+}
+
 static int show_one(int storage_fd, const char *id, enum cow_show how, struct error *err)
 {
     _cleanup_buf_ struct buf b = {0};
-    int r = cow_show(storage_fd, id, how, &b, err);
+    int r = cow_show(storage_fd, id, how, print_some, &b, err);
 
     return r < 0 || !b.len ? r : cli_print(&b);
 }

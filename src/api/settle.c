@@ -54,7 +54,7 @@ int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage
         if (wish->json)
             cow_changes_json(&c, &ret->json);
         if (wish->diff && e == 0)
-            e = cow_changes_diff(l, &c, COW_DIFF_MAX, &ret->diff);
+            e = cow_changes_diff(l, &c, COW_DIFF_MAX, NULL, &ret->diff);
         if (wish->changes && e == 0) {
             ret->changes = c;
             c = (struct cow_changes){0};

@@ -55,7 +55,7 @@ static void test_changes(void **state)
         buf_cstr(&json), "\"path\":\"moved/n\\ufffd\\u000a\",\"path_hex\":\"6d6f7665642f6eff0a\""));
     assert_non_null(strstr(buf_cstr(&json), "\"from\":\"dir\""));
     assert_non_null(strstr(buf_cstr(&json), "\"target\":\"target\""));
-    assert_int_equal(cow_changes_diff(o.l, &c, 1 << 20, &diff), 0);
+    assert_int_equal(cow_changes_diff(o.l, &c, 1 << 20, NULL, &diff), 0);
     assert_non_null(strstr(buf_cstr(&diff), "--- a/file\n+++ b/file\n@@ -1,3 +1,3 @@\n one\n-two\n"
                                             "+2\n three\n"));
     assert_non_null(strstr(buf_cstr(&diff), "--- a/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n"));
@@ -125,7 +125,7 @@ static void test_diff_applies(void **state)
         layer_make(&o, 0);
         assert_int_equal(write_to(&o, &o.root, "text", O_TRUNC, buf_cstr(&new)), 0);
         assert_int_equal(cow_changes(o.l, &c), 0);
-        assert_int_equal(cow_changes_diff(o.l, &c, 1 << 20, &diff), 0);
+        assert_int_equal(cow_changes_diff(o.l, &c, 1 << 20, NULL, &diff), 0);
         if (strcmp(buf_cstr(&old), buf_cstr(&new)) != 0) {
             apply_diff(buf_cstr(&diff), buf_cstr(&old), &made);
             assert_string_equal(buf_cstr(&made), buf_cstr(&new));

@@ -11,6 +11,7 @@
 #include "fs/cow/fault.h"
 
 #define DIFF_CONTEXT 3
+#define FLUSH_AT (1u << 20)
 #define DIFF_MAX_EDITS 2000 /* memory is the square of it: 4 * 2000 * 2000 / 2 bytes */
 
 struct line {
@@ -317,13 +318,15 @@ static bool has_diff(const struct cow_change *c)
 }
 
 int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t max_bytes,
-                     struct buf *out)
+                     cow_flush *flush, struct buf *out)
 {
     int e = 0;
 
     for (size_t i = 0; i < c->n && e == 0; i++) {
         if (has_diff(&c->v[i]))
             e = diff_change(l, &c->v[i], max_bytes, out);
+        if (e == 0 && flush && out->len >= FLUSH_AT)
+            e = flush(out);
     }
     return e < 0 ? e : buf_error(out);
 }

@@ -310,9 +310,12 @@ void cow_changes_fini(struct cow_changes *c);
 int cow_changes_text(struct cow_layer *l, const struct cow_changes *c, struct buf *out);
 void cow_changes_json(const struct cow_changes *c, struct buf *out);
 #define COW_DIFF_MAX (1u << 20)
-/* Unified diff of text files up to max_bytes each; the others are named with one line. */
+/* Takes what was written so far and empties the buffer: 0 or -errno. */
+typedef int cow_flush(struct buf *out);
+/* Unified diff of text files up to max_bytes each; the others are named with one line. flush, or NULL: is
+ * called now and then, so that not all of it is in memory. */
 int cow_changes_diff(struct cow_layer *l, const struct cow_changes *c, size_t max_bytes,
-                     struct buf *out);
+                     cow_flush *flush, struct buf *out);
 
 struct cow_report {
     struct buf conflicts; /* one line a path and why; nothing was committed */
@@ -362,6 +365,7 @@ enum cow_recover_what {
 };
 /* What an ended run left, in one of the forms above; not of a commit that has begun. */
 enum cow_show { COW_SHOW_LIST, COW_SHOW_DIFF, COW_SHOW_JSON };
-int cow_show(int storage_fd, const char *id, enum cow_show how, struct buf *out, struct error *err);
+int cow_show(int storage_fd, const char *id, enum cow_show how, cow_flush *flush, struct buf *out,
+             struct error *err);
 int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
                 struct cow_report *report, struct error *err);

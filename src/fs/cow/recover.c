@@ -315,7 +315,8 @@ int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
     return e < 0 ? error_set(err, ERROR_SETUP, e, id, "%s", recover_text(e, what)) : 0;
 }
 
-int cow_show(int storage_fd, const char *id, enum cow_show how, struct buf *out, struct error *err)
+int cow_show(int storage_fd, const char *id, enum cow_show how, cow_flush *flush, struct buf *out,
+             struct error *err)
 {
     struct cow_changes c = {0};
     struct cow_journal j = {0};
@@ -335,7 +336,7 @@ int cow_show(int storage_fd, const char *id, enum cow_show how, struct buf *out,
     if (e == 0 && how == COW_SHOW_LIST)
         e = cow_changes_text(l, &c, out);
     else if (e == 0 && how == COW_SHOW_DIFF)
-        e = cow_changes_diff(l, &c, COW_DIFF_MAX, out);
+        e = cow_changes_diff(l, &c, COW_DIFF_MAX, flush, out);
     else if (e == 0)
         cow_changes_json(&c, out);
     cow_changes_fini(&c);
