@@ -138,7 +138,7 @@ struct policy {
     bool dry_run;         /* both are abort, and the changes are listed */
     uint64_t max_disk;    /* bytes that may be staged, 0: no limit */
     bool commit_backup;   /* a commit keeps what it replaces until it is done */
-    bool commit_in_place; /* and writes into files instead of replacing them */
+    bool commit_in_place; /* or writes into files instead of replacing them */
 
     struct port_set net_connect;   /* --net-allow :PORTS (TCP to anybody, kernel path) */
     struct net_rules net_allow;    /* every other --net-allow */

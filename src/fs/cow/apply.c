@@ -26,6 +26,22 @@ static int is_there(const struct place *at, const struct cow_attr *meant)
     return cow_attr_same(meant, &now);
 }
 
+/* Of somebody else (fs.protected_hardlinks), or on such a file system. */
+static bool may_not_be_linked(int e)
+{
+    return e == EPERM || e == EOPNOTSUPP || e == EMLINK;
+}
+
+/* A copy, whole at once, in place of what is there. */
+static int copy_over_name(struct apply *a, const struct place *from, int to_fd, const char *to)
+{
+    int e = cow_remove_tree(a->limbo_fd, "q");
+
+    if (e == 0)
+        e = cow_copy_tree_entry(from->fd, from->name, a->limbo_fd, "q");
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", to_fd, to, 0);
+}
+
 /* Out of lower into the limbo: by a second link, or by a rename. */
 static int step_leave(struct apply *a, const struct cow_step *s)
 {
@@ -41,10 +57,9 @@ static int step_leave(struct apply *a, const struct cow_step *s)
     e = is_there(&from, &s->attr);
     if (e <= 0)
         return e;
-    /* A file of somebody else may not be linked (fs.protected_hardlinks), but moved. */
     if (s->op == STEP_KEEP && linkat(from.fd, from.name, a->limbo_fd, s->path, 0) == 0)
         return 0;
-    if (s->op == STEP_KEEP && errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
+    if (s->op == STEP_KEEP && !may_not_be_linked(errno))
         return -errno;
     apply_forget(a);
     e = apply_move(from.fd, from.name, a->limbo_fd, s->path, 0);
@@ -94,12 +109,9 @@ static int backup_replaced(struct apply *a, const struct place *to, const struct
         return e == -ENOENT ? 0 : e;
     if (linkat(to->fd, to->name, a->limbo_fd, name, 0) == 0)
         return 0;
-    if (errno != EPERM && errno != EOPNOTSUPP && errno != EMLINK)
+    if (!may_not_be_linked(errno))
         return -errno;
-    e = cow_remove_tree(a->limbo_fd, "q");
-    if (e == 0)
-        e = cow_copy_tree_entry(to->fd, to->name, a->limbo_fd, "q");
-    return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", a->limbo_fd, name, 0);
+    return copy_over_name(a, to, a->limbo_fd, name);
 }
 
 /* Attributes, on an empty object. */
@@ -140,11 +152,6 @@ static int backup_removed(struct apply *a, const struct place *at, const struct 
     apply_backup_name('r', s, a->p, name);
     e = apply_move(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
     return e == -ENOENT ? 0 : e;
-}
-
-static bool may_not_be_linked(int e)
-{
-    return e == EPERM || e == EOPNOTSUPP || e == EMLINK;
 }
 
 /* What was moved into the limbo because it may not be linked is moved out of it. */
@@ -263,44 +270,49 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     return e;
 }
 
-/* Into the file that lower has, for those who have it open or linked elsewhere. What has taken its place
- * meanwhile, and what is being executed, is replaced. */
+/* The file that is to be written into: descriptor, -ENOENT when it is to be replaced. That goes for what has
+ * taken its place meanwhile, for what is being executed, and for what may not be written after all. */
+static int open_in_place(const struct place *at, const struct cow_attr *meant)
+{
+    _cleanup_close_ int path_fd = sys_open_path(at->fd, at->name, O_NOFOLLOW);
+    struct cow_attr there;
+    int e;
+
+    if (path_fd < 0)
+        return path_fd;
+    e = cow_attr_fd(path_fd, &there);
+    if (e < 0)
+        return e;
+    if (!cow_attr_same(meant, &there))
+        return -ENOENT;
+    e = cow_open_closed(path_fd, O_WRONLY, 0200);
+    return e == -ETXTBSY || e == -EPERM ? -ENOENT : e;
+}
+
+/* Into the file that lower has, for those who have it open or linked elsewhere. */
 static int step_write(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
-    _cleanup_close_ int source_fd = -1, there_fd = -1, from_fd = -1, to_fd = -1;
-    struct cow_attr source, there;
+    _cleanup_close_ int source_fd = -1, from_fd = -1, to_fd = -1;
+    struct cow_attr source;
     int e = apply_place(a, s->base, s->source, &from);
 
-    if (e == 0)
-        e = source_fd = sys_open_path(from.fd, from.name, O_NOFOLLOW);
-    if (e < 0) /* the storage goes only when everything is done */
-        return e == -ENOENT ? 0 : e;
+    source_fd = e < 0 ? e : sys_open_path(from.fd, from.name, O_NOFOLLOW);
+    if (source_fd < 0) /* the storage goes only when everything is done */
+        return source_fd == -ENOENT ? 0 : source_fd;
     e = cow_attr_fd(source_fd, &source);
     if (e == 0)
         e = apply_place(a, 'L', s->path, &to);
     if (e < 0)
         return e;
-    there_fd = sys_open_path(to.fd, to.name, O_NOFOLLOW);
-    if (there_fd < 0 && there_fd != -ENOENT)
-        return there_fd;
-    if (there_fd >= 0) {
-        e = cow_attr_fd(there_fd, &there);
-        if (e == 0 && cow_attr_same(&s->attr, &there))
-            to_fd = cow_open_closed(there_fd, O_WRONLY, 0200);
+    to_fd = open_in_place(&to, &s->attr);
+    if (to_fd == -ENOENT) {
+        buf_add_quoted(&a->report->notes, "", s->path);
+        buf_adds(&a->report->notes, ": not written in place but replaced\n");
+        return copy_over_name(a, &from, to.fd, to.name);
     }
-    if (e == 0 && to_fd >= 0) {
-        from_fd = cow_open_closed(source_fd, O_RDONLY, 0400);
-        return from_fd < 0 ? from_fd : cow_copy_over(from_fd, to_fd, source.size);
-    }
-    if (e < 0 || (to_fd != -1 && to_fd != -ETXTBSY))
-        return e < 0 ? e : to_fd;
-    buf_add_quoted(&a->report->notes, "", s->path);
-    buf_adds(&a->report->notes, ": not written in place but replaced\n");
-    e = cow_remove_tree(a->limbo_fd, "p");
-    if (e == 0)
-        e = cow_copy_tree_entry(from.fd, from.name, a->limbo_fd, "p");
-    return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to.fd, to.name, 0);
+    from_fd = to_fd < 0 ? to_fd : cow_open_closed(source_fd, O_RDONLY, 0400);
+    return from_fd < 0 ? from_fd : cow_copy_over(from_fd, to_fd, source.size);
 }
 
 static int step_once(struct apply *a, const struct cow_step *s)
@@ -349,7 +361,7 @@ static int step_do(struct apply *a, const struct cow_step *s)
         return e;
     if (s->source)
         apply_open_up(a, s->base, s->source);
-    if (s->op != STEP_KEEP && s->op != STEP_OUT && s->op != STEP_ASIDE)
+    if (cow_step_at(s) == s->path)
         apply_open_up(a, 'L', s->path);
     return step_once(a, s);
 }

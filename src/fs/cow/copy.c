@@ -85,58 +85,47 @@ static bool copy_cloned(int from_fd, int to_fd, _Atomic bool *no_clone)
     return false;
 }
 
+static int fill_hole(int from_fd, int to_fd, off_t at, off_t end)
+{
+    if (fallocate(to_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, end - at) == 0)
+        return 0;
+    return copy_slow(from_fd, to_fd, at, end); /* zeros */
+}
+
+/* Not new: there may be bytes where `from` has a hole. */
+static int copy_extents(int from_fd, int to_fd, off_t end, bool fresh, const struct cow_telling *t)
+{
+    int e = 0;
+
+    for (off_t at = 0, data, hole; at < end && e == 0; at = hole) {
+        data = lseek(from_fd, at, SEEK_DATA);
+        if (data < 0)
+            data = errno == ENXIO ? end : at; /* a hole is left; or it is not known what is one */
+        data = MIN(data, end);
+        if (!fresh && data > at)
+            e = fill_hole(from_fd, to_fd, at, data);
+        hole = data < end ? lseek(from_fd, data, SEEK_HOLE) : end;
+        if (hole < data || hole > end)
+            hole = end;
+        if (e == 0 && data < end)
+            e = copy_range(from_fd, to_fd, data, hole, t, (uint64_t)end);
+    }
+    return e == 0 && ftruncate(to_fd, end) < 0 ? -errno : e;
+}
+
 int cow_copy_data(int from_fd, int to_fd, uint64_t size, _Atomic bool *no_clone,
                   const struct cow_telling *t)
 {
-    off_t at = 0, end = (off_t)size, data, hole;
-    int e = 0;
-
-    if (size == 0)
-        return ftruncate(to_fd, 0) < 0 ? -errno : 0;
-    if (copy_cloned(from_fd, to_fd, no_clone))
+    if (size > 0 && copy_cloned(from_fd, to_fd, no_clone))
         return 0;
-    while (at < end && e == 0) {
-        data = lseek(from_fd, at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO)
-            break; /* nothing but a hole is left */
-        if (data < 0) {
-            e = copy_range(from_fd, to_fd, at, end, t, size);
-            break;
-        }
-        hole = lseek(from_fd, data, SEEK_HOLE);
-        if (hole < 0 || hole > end)
-            hole = end;
-        if (data < end)
-            e = copy_range(from_fd, to_fd, data, hole, t, size);
-        at = hole;
-    }
-    if (e == 0 && ftruncate(to_fd, end) < 0)
-        e = -errno;
-    return e;
+    return copy_extents(from_fd, to_fd, (off_t)size, true, t);
 }
 
 int cow_copy_over(int from_fd, int to_fd, uint64_t size)
 {
-    off_t at = 0, end = (off_t)size, data, hole;
-    int e = 0;
-
-    if (copy_cloned(from_fd, to_fd, NULL))
-        at = end;
-    while (at < end && e == 0) {
-        data = lseek(from_fd, at, SEEK_DATA);
-        if (data < 0)
-            data = errno == ENXIO ? end : at; /* a hole is left; or it is not known what is one */
-        if (data > at &&
-            fallocate(to_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at, data - at) < 0)
-            e = copy_slow(from_fd, to_fd, at, data); /* zeros */
-        hole = lseek(from_fd, data, SEEK_HOLE);
-        if (hole < data || hole > end)
-            hole = end;
-        if (e == 0 && data < end)
-            e = copy_range(from_fd, to_fd, data, hole, NULL, size);
-        at = hole;
-    }
-    return e == 0 && ftruncate(to_fd, end) < 0 ? -errno : e;
+    if (copy_cloned(from_fd, to_fd, NULL)) /* which cuts nothing off */
+        return ftruncate(to_fd, (off_t)size) < 0 ? -errno : 0;
+    return copy_extents(from_fd, to_fd, (off_t)size, false, NULL);
 }
 
 #define SMALL_CHUNK (16u << 10)

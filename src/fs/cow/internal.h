@@ -108,7 +108,7 @@ struct cow_layer {
     bool inside;   /* the storage lies in the work directory: names must be compared with it */
     bool same_fs;  /* storage and lower: objects can be linked and renamed into lower */
     bool backup;   /* a commit keeps what it replaces, for cow_rollback() */
-    bool in_place; /* and writes into lower's files (CM-04) */
+    bool in_place; /* or writes into lower's files (CM-04) */
 
     pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log, dir_lock;
     struct cow_dir *known[COW_KNOWN_DIRS]; /* under dir_lock */
@@ -317,6 +317,7 @@ int cow_is_empty(struct cow_layer *l, struct cow_pos *dir);
 int cow_remove_tree(int dir_fd, const char *name); /* 0 when there is none */
 int cow_remove_layer(struct cow_layer *l);
 int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *to);
+int cow_copy_link(int path_fd, int to_dir, const char *to); /* O_PATH of a symlink */
 /* Of the layer, when the run is over: what the command closed to its owner, who is us, is open meanwhile.
  * Killed in between, such a directory or file stays open to its owner. */
 int cow_each_closed_name(int dir_fd, cow_each_name_fn *each, void *arg);
@@ -384,6 +385,8 @@ struct cow_plan {
 int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_plan *ret);
 void cow_plan_fini(struct cow_plan *p);
 int cow_plan_room(const struct cow_plan *p); /* 0, -ENOSPC */
+/* Where in the tree: a step that puts something into the limbo belongs to where it comes from. */
+const char *cow_step_at(const struct cow_step *s);
 struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
                               const char *path);
 /* 1 when the bytes are the same, 0 when not, or -errno. */

@@ -57,7 +57,7 @@ struct cow_config {
     bool keep_orphan;    /* should its run be killed, nobody removes it */
     bool backup; /* a commit keeps what it replaces until it is done: COW_RECOVER_ROLLBACK */
     bool
-        in_place; /* a commit writes into lower's files instead of replacing them; not with backup */
+        in_place; /* a commit writes into lower's files instead of replacing them; not with `backup` */
 };
 #define COW_NAME_COST 4096u
 
@@ -309,7 +309,7 @@ void cow_changes_fini(struct cow_changes *c);
 /* "A  path\n" (BA-02): A, M and D only, a rename and a change of type are a D and an A. */
 int cow_changes_text(struct cow_layer *l, const struct cow_changes *c, struct buf *out);
 void cow_changes_json(const struct cow_changes *c, struct buf *out);
-#define COW_DIFF_MAX (1u << 20)
+#define COW_DIFF_MAX (1u << 20) /* bytes of a file that is compared line by line */
 /* Takes what was written so far and empties the buffer: 0 or -errno. */
 typedef int cow_flush(struct buf *out);
 /* Unified diff of text files up to max_bytes each; the others are named with one line. flush, or NULL: is
@@ -363,9 +363,9 @@ enum cow_recover_what {
     COW_RECOVER_DROP,     /* what is not committing */
     COW_RECOVER_ROLLBACK, /* a commit that has begun, with a backup: the tree as it was, no layer */
 };
+int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
+                struct cow_report *report, struct error *err);
 /* What an ended run left, in one of the forms above; not of a commit that has begun. */
 enum cow_show { COW_SHOW_LIST, COW_SHOW_DIFF, COW_SHOW_JSON };
 int cow_show(int storage_fd, const char *id, enum cow_show how, cow_flush *flush, struct buf *out,
              struct error *err);
-int cow_recover(int storage_fd, const char *id, enum cow_recover_what what,
-                struct cow_report *report, struct error *err);

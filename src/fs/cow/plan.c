@@ -452,8 +452,7 @@ static int step_phase(const struct cow_step *s)
     }
 }
 
-/* Where in the tree: a step that puts something into the limbo belongs to where it comes from. */
-static const char *step_at(const struct cow_step *s)
+const char *cow_step_at(const struct cow_step *s)
 {
     return s->op == STEP_KEEP || s->op == STEP_OUT || s->op == STEP_ASIDE ? s->source : s->path;
 }
@@ -465,7 +464,7 @@ static int step_order(const void *x, const void *y)
 
     if (c != 0)
         return c;
-    c = strcmp(step_at(a), step_at(b));
+    c = strcmp(cow_step_at(a), cow_step_at(b));
     if (c != 0)
         return phase == 3 ? c : -c; /* from the top down, or from the bottom up */
     if ((a->op == STEP_ASIDE) != (b->op == STEP_ASIDE))

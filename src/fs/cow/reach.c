@@ -49,7 +49,6 @@ int cow_limbo_remove(struct cow_layer *l)
 
 /* ---- paths ---- */
 
-/* The directory that holds the path, and the last component. Borrowed descriptor or -errno. */
 static int base_fd(struct apply *a, char base)
 {
     switch (base) {
@@ -66,6 +65,7 @@ static int dup_fd(int fd)
     return copy < 0 ? -errno : copy;
 }
 
+/* The directory that holds the path, and the last component. Descriptor or -errno. */
 static int open_parent(struct apply *a, char base, const char *path, const char **ret_name)
 {
     const char *slash = strrchr(path, '/');

@@ -146,17 +146,6 @@ static int mark_beneath_path(struct cow_layer *l, const char *path)
 
 /* ---- objects ---- */
 
-static int make_symlink(struct cow_layer *l, int lower_fd, const char *name)
-{
-    char text[PATH_MAX];
-    ssize_t n = readlinkat(lower_fd, "", text, sizeof(text) - 1);
-
-    if (n < 0)
-        return -errno;
-    text[n] = '\0';
-    return symlinkat(text, l->objects_fd, name) < 0 ? -errno : 0;
-}
-
 /* Empty, in a directory that is ours alone: attributes follow. Descriptor or -errno. */
 static int make_object(struct cow_layer *l, int lower_fd, const struct cow_attr *a,
                        const char *name)
@@ -165,7 +154,7 @@ static int make_object(struct cow_layer *l, int lower_fd, const struct cow_attr 
 
     switch (a->mode & S_IFMT) {
     case S_IFDIR: e = mkdirat(l->objects_fd, name, 0700) < 0 ? -errno : 0; break;
-    case S_IFLNK: e = make_symlink(l, lower_fd, name); break;
+    case S_IFLNK: e = cow_copy_link(lower_fd, l->objects_fd, name); break;
     case S_IFIFO: e = mknodat(l->objects_fd, name, S_IFIFO | 0600, 0) < 0 ? -errno : 0; break;
     case S_IFREG:
         fd = openat(l->objects_fd, name, O_CREAT | O_EXCL | O_WRONLY | O_NOFOLLOW | O_CLOEXEC,

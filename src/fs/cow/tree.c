@@ -124,15 +124,10 @@ int cow_each_closed_name(int dir_fd, cow_each_name_fn *each, void *arg)
 
 /* ---- copying (storage and lower on different file systems) ---- */
 
-static int copy_file(int from_dir, const char *name, const struct cow_attr *a, int to_dir,
-                     const char *to)
+static int copy_file(int path_fd, const struct cow_attr *a, int to_dir, const char *to)
 {
-    int path_fd = sys_open_path(from_dir, name, O_NOFOLLOW), from_fd, to_fd, e;
+    int from_fd = cow_open_closed(path_fd, O_RDONLY | O_NONBLOCK, 0400), to_fd, e;
 
-    if (path_fd < 0)
-        return path_fd;
-    from_fd = cow_open_closed(path_fd, O_RDONLY | O_NONBLOCK, 0400);
-    util_close(path_fd);
     if (from_fd < 0)
         return from_fd;
     to_fd = openat(to_dir, to, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -143,37 +138,32 @@ static int copy_file(int from_dir, const char *name, const struct cow_attr *a, i
     return e;
 }
 
-int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *to)
+int cow_copy_link(int path_fd, int to_dir, const char *to)
 {
     char text[PATH_MAX];
+    ssize_t n = readlinkat(path_fd, "", text, sizeof(text) - 1);
+
+    if (n < 0)
+        return -errno;
+    text[n] = '\0';
+    return symlinkat(text, to_dir, to) < 0 ? -errno : 0;
+}
+
+int cow_copy_tree_entry(int from_dir, const char *name, int to_dir, const char *to)
+{
+    _cleanup_close_ int from_fd = sys_open_path(from_dir, name, O_NOFOLLOW), to_fd = -1;
     struct cow_attr a;
-    int e = cow_attr_at(from_dir, name, &a), from_fd, to_fd;
-    ssize_t n;
     bool owner;
+    int e = from_fd < 0 ? from_fd : cow_attr_fd(from_fd, &a);
 
     if (e < 0)
         return e;
     switch (a.mode & S_IFMT) {
-    case S_IFREG: e = copy_file(from_dir, name, &a, to_dir, to); break;
-    case S_IFLNK:
-        n = readlinkat(from_dir, name, text, sizeof(text) - 1);
-        if (n < 0)
-            return -errno;
-        text[n] = '\0';
-        e = symlinkat(text, to_dir, to) < 0 ? -errno : 0;
-        break;
+    case S_IFREG: e = copy_file(from_fd, &a, to_dir, to); break;
+    case S_IFLNK: e = cow_copy_link(from_fd, to_dir, to); break;
     case S_IFIFO: e = mknodat(to_dir, to, S_IFIFO | 0600, 0) < 0 ? -errno : 0; break;
     default: return -EPERM;
     }
-    if (e < 0)
-        return e;
-    from_fd = sys_open_path(from_dir, name, O_NOFOLLOW);
-    if (from_fd < 0)
-        return from_fd;
-    to_fd = sys_open_path(to_dir, to, O_NOFOLLOW);
-    e = to_fd < 0 ? to_fd : cow_copy_attrs(from_fd, &a, to_fd, true, &owner);
-    if (to_fd >= 0)
-        util_close(to_fd);
-    util_close(from_fd);
-    return e;
+    to_fd = e < 0 ? e : sys_open_path(to_dir, to, O_NOFOLLOW);
+    return to_fd < 0 ? to_fd : cow_copy_attrs(from_fd, &a, to_fd, true, &owner);
 }

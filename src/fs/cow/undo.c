@@ -44,26 +44,32 @@ static int undo_keep(struct apply *a, const struct cow_step *s)
     return e < 0 ? e : undo_return(a, s->path, s->source, s);
 }
 
-/* See place_moved(). */
-static int undo_moved(struct apply *a, const struct place *at, const struct cow_step *s)
+/* What was replaced there, over what is there now. -ENOENT: nothing was. */
+static int undo_replaced(struct apply *a, const struct place *at, const struct cow_step *s)
 {
     struct cow_attr kept;
     char name[24];
+    int e;
+
+    apply_backup_name('b', s, a->p, name);
+    e = cow_attr_at(a->limbo_fd, name, &kept);
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, name, at->fd, at->name, 0);
+}
+
+/* See place_moved(). */
+static int undo_moved(struct apply *a, const struct place *at, const struct cow_step *s)
+{
     int e = sys_renameat2(at->fd, at->name, a->limbo_fd, s->source, RENAME_NOREPLACE);
 
-    if (e < 0)
-        return e;
-    apply_backup_name('b', s, a->p, name);
-    if (cow_attr_at(a->limbo_fd, name, &kept) < 0)
-        return 0;
-    return sys_renameat2(a->limbo_fd, name, at->fd, at->name, 0);
+    if (e == 0)
+        e = undo_replaced(a, at, s);
+    return e == -ENOENT ? 0 : e;
 }
 
 static int undo_place(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL}, at = {-1, NULL};
     struct cow_attr source, there, kept;
-    char name[24];
     int e = apply_place(a, 'L', s->path, &at);
 
     if (e < 0) /* what it would lie in was never made, or is gone again */
@@ -86,10 +92,7 @@ static int undo_place(struct apply *a, const struct cow_step *s)
         return e;
     if (!cow_attr_same(&source, &there))
         return 0; /* not replaced, or back */
-    apply_backup_name('b', s, a->p, name);
-    e = cow_attr_at(a->limbo_fd, name, &kept);
-    if (e == 0)
-        return sys_renameat2(a->limbo_fd, name, at.fd, at.name, 0);
+    e = undo_replaced(a, &at, s);
     if (e != -ENOENT)
         return e;
     return unlinkat(at.fd, at.name, 0) < 0 ? -errno : 0;
@@ -135,10 +138,9 @@ static int undo_once(struct apply *a, const struct cow_step *s)
 /* Directories may have their new modes already; the old ones come at the end. */
 static int undo_do(struct apply *a, const struct cow_step *s)
 {
-    bool leaves = s->op == STEP_KEEP || s->op == STEP_OUT || s->op == STEP_ASIDE;
     int e = undo_once(a, s);
 
-    if (e != -EACCES || apply_open_up(a, 'L', leaves ? s->source : s->path) < 0)
+    if (e != -EACCES || apply_open_up(a, 'L', cow_step_at(s)) < 0)
         return e;
     return undo_once(a, s);
 }
