@@ -89,8 +89,9 @@ def pytest_as_nobody(extra):
 
 
 class Emulated:
-    """The complete suite on arm64, divided (tests/conftest.py), and the smoke set on the ladder of kernels, beside the tests here: an
-    emulator is always busy, the tests here wait half of the time and go before it."""
+    """The complete suite on arm64, divided (tests/conftest.py), and the smoke set on the ladder of
+    kernels, beside the tests here: an emulator is always busy, the tests here wait half of the time and
+    go before it."""
 
     def __init__(self):
         self.results = {}

@@ -7,19 +7,11 @@
  */
 #include <errno.h>
 #include <linux/seccomp.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "arch/arch.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
+#include "fuzz.h"
 
 struct record {
     uint8_t machine, flaw;

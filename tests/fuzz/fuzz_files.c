@@ -7,8 +7,6 @@
  */
 #include <fcntl.h>
 #include <limits.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,13 +17,7 @@
 #include "net/nl.h"
 #include "sys/procfile.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
+#include "fuzz.h"
 
 /* A file with this content. */
 static int file_of(const void *data, size_t size)

@@ -5,8 +5,6 @@
  * crash, and an unpacked layer leaves nothing outside its root. See fuzz_net.c for how it is run.
  */
 #include <fcntl.h>
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -14,13 +12,8 @@
 #include "base/buf.h"
 #include "image/image.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
 #define ROOM (UINT64_C(1) << 20) /* bytes that a layer may unpack */
 
 static int top_fd = -1;

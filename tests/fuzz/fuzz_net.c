@@ -4,20 +4,12 @@
  * Checked: no crash, an answer never exceeds a message and belongs to its query, every descriptor that
  * was made is reported. With libFuzzer: clang -fsanitize=fuzzer. Without: replay.c gives it a main().
  */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "net/rules.h"
 #include "net/send.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
+#include "fuzz.h"
 
 static void try_address(const uint8_t *data, size_t size)
 {

@@ -5,20 +5,12 @@
  * and leaves the policy valid, what was accepted survives validation and release.
  * With libFuzzer: clang -fsanitize=fuzzer. Without: replay.c gives it a main().
  */
-#include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "policy/internal.h"
 #include "policy/suggest.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define CHECK(condition)  \
-    do {                  \
-        if (!(condition)) \
-            abort();      \
-    } while (0)
+#include "fuzz.h"
 
 static int apply(struct policy *p, unsigned which, const char *text, struct error *err)
 {

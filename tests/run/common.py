@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests over the command share: where things are, starting sandboxes, and calls by name
 (`Script`) through the helper rawcall, so that one test covers every form a machine has."""
+import contextlib
 import errno
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import tempfile
 import time
@@ -61,6 +63,26 @@ def native(*args, **options):
         options.setdefault('stdin', subprocess.DEVNULL)
     return subprocess.run([*map(str, args)], check=False, text=True, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, **options)
+
+
+def open_all(top):
+    """Directories may have been closed; pytest must be able to remove them."""
+    subprocess.run(['chmod', '-R', 'u+rwX', top], check=False, stderr=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def storage_at(where, name):
+    """The words that put it there: beside the work directory, or on another file system."""
+    if where != 'elsewhere':
+        yield []
+        return
+    folder = f'/dev/shm/sandlock-{name}.{os.getpid()}'
+    os.mkdir(folder, 0o700)
+    try:
+        yield ['--fs-storage', folder]
+    finally:
+        open_all(folder)
+        shutil.rmtree(folder)
 
 
 def wait_until(condition, seconds=30):

@@ -2,14 +2,13 @@
 """What a command closed to its own owner (directories and files without his rights) is listed, committed, kept
 and dropped as everything else is, by an ordinary user too."""
 import os
-import shutil
 import signal
 import subprocess
 
 import pytest
 
-from common import GRANTS, LIMIT, native, run, sandlock, wait_until
-from test_cow_faults import MAKING, faulty, settle
+from common import GRANTS, LIMIT, native, open_all, run, sandlock, storage_at
+from test_cow_faults import MAKING, ended, faulty, settle
 
 # New directories and files of all kinds, one in another; old ones; a file moved into one.
 CHANGES = r'''
@@ -36,7 +35,7 @@ def work(tmp_path):
             folder.chmod(0o755)
         return top
     yield make
-    subprocess.run(['chmod', '-R', 'u+rwX', tmp_path], check=False)
+    open_all(tmp_path)
 
 
 def shape(top):
@@ -59,20 +58,19 @@ def shape(top):
 
 
 def inside(top, *args):
-    done = run('-w', '/dev/null', '--workdir', top, '--cwd', top, *args, '--', 'sh', '-c', CHANGES, timeout=LIMIT)
-    return done
+    return run('-w', '/dev/null', '--workdir', top, '--cwd', top, *args, '--', 'sh', '-c', CHANGES, timeout=LIMIT)
+
+
+def disturbed(top, when, *args):
+    """The same, killed before one of its calls (0: not); then as faulty()."""
+    return faulty(top, MAKING, when, -int(signal.SIGKILL), 'run', *GRANTS, '-w', '/dev/null', *args, '--workdir', top,
+                  '--cwd', top, '--', 'sh', '-c', CHANGES)
 
 
 @pytest.fixture(params=['beside', 'elsewhere'])
 def storage(request):
-    if request.param == 'beside':
-        yield []
-        return
-    folder = f'/dev/shm/sandlock-cl.{os.getpid()}'
-    os.mkdir(folder, 0o700)
-    yield ['--fs-storage', folder]
-    subprocess.run(['chmod', '-R', 'u+rwX', folder], check=False)
-    shutil.rmtree(folder)
+    with storage_at(request.param, 'cl') as words:
+        yield words
 
 
 @pytest.mark.parametrize('more', [[], ['--commit-backup'], ['--commit-in-place'], ['keep']])
@@ -127,22 +125,20 @@ def test_closed_before(tmp_path, storage, more):
     assert (done.returncode, done.stderr) == (0, '')
     assert not sandlock('recover', *storage, tops[1]).stdout
     assert shape(tops[1]) == shape(tops[0])
-    subprocess.run(['chmod', '-R', 'u+rwX', tmp_path], check=False)
+    open_all(tmp_path)
 
 
 def test_killed_while_the_storage_goes(work, storage):
     """Everything is done by then; what looks whether it is opens closed directories once more."""
     bare = work('bare')
     subprocess.run(['sh', '-c', CHANGES], cwd=bare, check=True)
-    words = ['run', *GRANTS, '-w', '/dev/null', *storage]
-    top, new = work('whole'), shape(bare)
-    _, count, _ = faulty(top, MAKING, 0, 0, *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+    new = shape(bare)
+    _, count, _ = disturbed(work('whole'), 0, *storage)
     found = set()
     for back in range(0, 28, 3):
         top = work(f'k{back}')
-        faulty(top, MAKING, count - back, -int(signal.SIGKILL), *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c',
-               CHANGES)
-        assert wait_until(lambda t=top: 'running' not in sandlock('recover', *storage, t).stdout)
+        disturbed(top, count - back, *storage)
+        ended(top, *storage)
         states = settle(top, *storage)
         assert shape(top) == new, (back, states)
         found.update(states)
@@ -152,14 +148,12 @@ def test_killed_while_the_storage_goes(work, storage):
 def test_rolled_back(work, storage):
     """Also when the directories have their new modes already."""
     old = shape(work('bare'))
-    words = ['run', *GRANTS, '-w', '/dev/null', '--commit-backup', *storage]
-    top = work('whole')
-    _, count, _ = faulty(top, MAKING, 0, 0, *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
+    _, count, _ = disturbed(work('whole'), 0, '--commit-backup', *storage)
     back = 0
     for when in range(count - 4, count - 124, -6):
         top = work(f'k{when}')
-        faulty(top, MAKING, when, -int(signal.SIGKILL), *words, '--workdir', top, '--cwd', top, '--', 'sh', '-c', CHANGES)
-        assert wait_until(lambda t=top: 'running' not in sandlock('recover', *storage, t).stdout)
+        disturbed(top, when, '--commit-backup', *storage)
+        ended(top, *storage)
         listed = sandlock('recover', *storage, top).stdout.split()
         if not listed or listed[1] != 'interrupted':
             settle(top, *storage)

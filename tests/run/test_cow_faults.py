@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The supervisor of a --workdir run, disturbed: its calls fail, or it is killed before one of them. The
 helper `faults` traces the command under test itself, not what it runs."""
-import contextlib
 import errno
 import os
 import shutil
@@ -10,7 +9,7 @@ import subprocess
 
 import pytest
 
-from common import GRANTS, IN_VM, LIMIT, NR, SANDLOCK, helper, sandlock, tree_state, wait_until
+from common import GRANTS, IN_VM, LIMIT, NR, SANDLOCK, helper, sandlock, storage_at, tree_state, wait_until
 
 ENV = {'PATH': '/usr/bin:/bin', 'LC_ALL': 'C', 'HOME': '/nonexistent'}
 
@@ -77,20 +76,6 @@ def disturbed(work, calls, when, fault, *args):
                   'python3', '-Bc', CHANGES)
 
 
-@contextlib.contextmanager
-def storage_at(where, name):
-    """The words that put it there: beside the work directory, or on another file system."""
-    if where != 'elsewhere':
-        yield []
-        return
-    folder = f'/dev/shm/sandlock-{name}.{os.getpid()}'
-    os.mkdir(folder, 0o700)
-    try:
-        yield ['--fs-storage', folder]
-    finally:
-        shutil.rmtree(folder)
-
-
 def everything(top):
     """Change times and inodes as well. (Not the top's: copies from another file system are prepared there.)"""
     inodes = {p: (os.lstat(p).st_ino, os.lstat(p).st_ctime_ns)
@@ -100,6 +85,11 @@ def everything(top):
 
 def shape(top):
     return {k: v[:5] + v[6:] for k, v in tree_state(top).items()}
+
+
+def ended(work, *storage):
+    """Waits until nothing of a killed run holds its layer."""
+    assert wait_until(lambda: 'running' not in sandlock('recover', *storage, work).stdout)
 
 
 def settle(work, *storage):
@@ -142,8 +132,7 @@ def test_killed(tree, tmp_path, where, how, more):
             done, _, happened = disturbed(work, MAKING, when, -int(how), *storage, *more)
             if how == signal.SIGKILL:
                 assert not happened or done.returncode == 128 + how
-            states = wait_until(lambda w=work: 'running' not in sandlock('recover', *storage, w).stdout)
-            assert states
+            ended(work, *storage)
             states = settle(work, *storage)
             after = shape(work)
             if states in ([], ['interrupted']) or after == new:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from common import LIMIT, SANDLOCK, run, sandlock, tree_state, wait_until
+from common import LIMIT, SANDLOCK, run, sandlock, storage_at, tree_state, wait_until
 
 MB = 1 << 20
 
@@ -109,22 +109,24 @@ def test_holes(work, tmp_path):
 
 def test_elsewhere(work, tmp_path):
     """From a storage on another file system."""
-    storage = f'/dev/shm/sandlock-ip.{os.getpid()}'
-    os.mkdir(storage, 0o700)
-    try:
-        committed(work, 'echo new >file; mv file moved; echo x >other', '--fs-storage', storage)
-        assert (tmp_path / 'outside').read_text() == (work / 'moved').read_text() == 'new\n'
-        assert (work / 'other').read_text() == 'x\n' and sorted(os.listdir(work)) == ['moved', 'other']
-    finally:
-        shutil.rmtree(storage)
+    with storage_at('elsewhere', 'ip') as storage:
+        committed(work, 'echo new >file; mv file moved; echo x >other', *storage)
+    assert (tmp_path / 'outside').read_text() == (work / 'moved').read_text() == 'new\n'
+    assert (work / 'other').read_text() == 'x\n' and sorted(os.listdir(work)) == ['moved', 'other']
+
+
+def executed(path, background):
+    """It is, from now on."""
+    process = background(path, '1000')
+    assert wait_until(lambda: os.readlink(f'/proc/{process.pid}/exe') == str(path))
+    return process
 
 
 def test_what_is_executed_is_replaced(work, background):
     """And said so: the kernel does not let anybody write into it."""
     program = shutil.which('sleep')
     shutil.copy(program, work / 'program')
-    process = background(work / 'program', '1000')
-    assert wait_until(lambda: os.readlink(f'/proc/{process.pid}/exe') == str(work / 'program'))
+    process = executed(work / 'program', background)
     with pytest.raises(OSError, match='busy'):
         open(work / 'program', 'r+b')
     done = inside(work, 'cp program new; echo x >>new; cat new >program; rm new', '--commit-in-place')
@@ -141,8 +143,7 @@ def test_other_names_follow_what_is_replaced(work, background):
     for name in ('d/second', 'third'):
         os.link(work / 'program', work / name)
     folder = os.stat(work / 'd')
-    process = background(work / 'program', '1000')
-    assert wait_until(lambda: os.readlink(f'/proc/{process.pid}/exe') == str(work / 'program'))
+    process = executed(work / 'program', background)
     done = inside(work, 'cp program new; echo x >>new; cat new >program; mv third moved; rm new', '--commit-in-place')
     assert done.returncode == 0 and done.stderr.count('replaced') == 1
     for name in ('program', 'd/second', 'moved'):

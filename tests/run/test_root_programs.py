@@ -4,13 +4,12 @@ output, exit status and files."""
 import os
 import shlex
 import shutil
-import subprocess
 import zipfile
 
 import pytest
 
 from chroot_tree import debian_root, real_chroot
-from common import SLOW, native, sandlock
+from common import SLOW, native, open_all, sandlock
 
 LIMIT = 200 * max(SLOW / 4, 1)
 OLD = '2001-02-03T04:05:06'
@@ -135,11 +134,6 @@ def command(text):
     return [*(f'{n}={v}' for n, v in ENVIRONMENT.items()), '/bin/sh', '-c', f'umask 022; cd /work; {text}']
 
 
-def clear(top):
-    """Directories may be closed; pytest must be able to remove them."""
-    subprocess.run(['chmod', '-R', 'u+rwX', top], check=False, stderr=subprocess.DEVNULL)
-
-
 @pytest.mark.parametrize('name', PROGRAMS)
 def test_as_in_a_real_chroot(name, tmp_path):
     root, words = debian_root(), command(PROGRAMS[name])
@@ -168,7 +162,7 @@ def test_as_in_a_real_chroot(name, tmp_path):
         assert {n: v for n, v in files.items() if wanted[n] != v} == {}
     finally:
         for top in (work, places['real'][0]):
-            clear(top)
+            open_all(top)
 
 
 NPM = '''mkdir pkg && cd pkg && cat >package.json <<X

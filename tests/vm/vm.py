@@ -51,8 +51,8 @@ class Machine:
         """The emulator's command line."""
         line = (f"{CONSOLE[self.machine]} rdinit=/init quiet loglevel=3 panic=-1 "
                 f"random.trust_cpu=on {self.append}").strip()
-        return [*QEMU[self.machine], "-cpu", self.processor, "-accel", "tcg,thread=multi", "-smp", str(self.smp),
-                "-m", str(self.memory), "-nodefaults", "-display", "none", "-no-reboot",
+        return [*QEMU[self.machine], "-cpu", self.processor, "-accel", "tcg,thread=multi",
+                "-smp", str(self.smp), "-m", str(self.memory), "-nodefaults", "-display", "none", "-no-reboot",
                 "-serial", "stdio", "-kernel", str(self.kernel), "-initrd", initrd,
                 "-append", line]
 
