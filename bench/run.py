@@ -366,7 +366,7 @@ def fresh(top):
 
 
 def staging(bench, top, *words):
-    return bench.sandlock('--workdir', str(top / 'work'), '--fs-storage', str(top / 'store'),
+    return bench.sandlock('--workdir', str(top / 'work'), '--fs-storage', str(top / 'store'), '-w', '/dev/null',
                           *(words or ('--on-exit', 'abort')), read=[bench.build])
 
 

@@ -9,6 +9,7 @@ from common import (AT_FDCWD, AT_SYMLINK_NOFOLLOW, IN_VM, LIMIT, NR, ROOT, Raw, 
                     metadata_calls, run, tree_state, words)
 
 O_PATH = os.O_PATH
+SECONDS = '10' if os.environ.get('SANDLOCK_LONG') else '1' if IN_VM else '4'
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def test_races(work, tmp_path):
     out.mkdir()
     (out / 'x').write_text('x')
     before, ids = tree_state(work), numbers(work)
-    text = RACE.replace('OUT', repr(os.fsencode(out))).replace('SECONDS', '1' if IN_VM else '4')
+    text = RACE.replace('OUT', repr(os.fsencode(out))).replace('SECONDS', SECONDS)
     done = run('--workdir', work, '-w', out, '--on-exit', 'abort', '-r', '/dev/urandom', '--', 'python3',
                '-c', text, cwd=work, timeout=LIMIT * 4, env={'PATH': '/usr/bin:/bin'})
     assert done.stdout == 'opened\n', done.stderr
