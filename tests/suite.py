@@ -108,7 +108,7 @@ def call_pytest(words, slow, scratch):
     env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", TMPDIR=os.path.join(scratch, "tmp"))
     os.makedirs(env["TMPDIR"])
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-rs", "--color=no",
-                           "--durations=8", "-o", f"faulthandler_timeout={300 * slow:.0f}",
+                           "--durations=25", "-o", f"faulthandler_timeout={300 * slow:.0f}",
                            "-p", "no:cacheprovider", "--basetemp", os.path.join(scratch, "base"),
                            f"--junit-xml={report}", *words],
                           cwd=TREE, env=env, stdin=subprocess.DEVNULL, check=False)
