@@ -135,8 +135,7 @@ static int mark_beneath_path(struct cow_layer *l, const char *path)
     slash = strrchr(dir, '/');
     if (slash)
         *slash = '\0';
-    fd = sys_openat2(l->lower_fd, slash ? dir : ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
-                     LOWER_RESOLVE);
+    fd = cow_lower_open_path(l, slash ? dir : "", O_PATH | O_DIRECTORY);
     if (fd < 0)
         return fd;
     e = mark_beneath(l, fd);
@@ -452,10 +451,7 @@ int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
         return -EAGAIN;
     /* By the path that is recorded, as the commit will look for it. What cannot be read, or is under
      * somebody's lease, is done step by step. */
-    from_fd =
-        sys_openat2(l->lower_fd, path,
-                    (flags & O_TRUNC ? O_PATH : O_RDONLY | O_NONBLOCK) | O_NOFOLLOW | O_CLOEXEC, 0,
-                    LOWER_RESOLVE);
+    from_fd = cow_lower_open_path(l, path, flags & O_TRUNC ? O_PATH : O_RDONLY | O_NONBLOCK);
     if (from_fd < 0)
         return -EAGAIN;
     e = cow_attr_fd(from_fd, &now);
@@ -485,8 +481,7 @@ int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret)
         e = cow_lower_name(l, fd, NULL, path);
     if (e < 0)
         return e;
-    path_fd = sys_openat2(l->lower_fd, *path ? path : ".", O_PATH | O_NOFOLLOW | O_CLOEXEC, 0,
-                          LOWER_RESOLVE);
+    path_fd = cow_lower_open_path(l, path, O_PATH);
     if (path_fd < 0)
         return path_fd;
     e = cow_attr_fd(path_fd, &there);
