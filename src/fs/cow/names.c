@@ -3,8 +3,6 @@
  * Making and removing names in the merged view. Any thread; a directory's names change under its lock.
  * The name is the child's: one component, checked by the caller. Errors are what the kernel would say.
  */
-#include <stdio.h>
-
 #include "fs/cow/internal.h"
 #include "fs/resolve.h"
 
@@ -291,7 +289,7 @@ int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name)
 /* A directory of lower that goes needs a node, so that positions in it notice. */
 int cow_bury(struct cow_layer *l, struct cow_pos *gone)
 {
-    char path[PATH_MAX], name[12];
+    char path[PATH_MAX], name[COW_OBJECT_NAME_MAX];
     struct cow_attr a;
     struct cow_node *n = gone->node;
     int e = 0;
@@ -308,7 +306,7 @@ int cow_bury(struct cow_layer *l, struct cow_pos *gone)
     pthread_mutex_lock(&n->latch);
     if (n->staged && !n->moved) {
         /* Descriptors of its upper side now find it removed, as the kernel would have it. */
-        snprintf(name, sizeof(name), "%u", n->id);
+        cow_object_name(n, name);
         if (unlinkat(l->objects_fd, name, AT_REMOVEDIR) == 0)
             cow_quota_release(l, COW_NAME_COST);
         else
