@@ -288,6 +288,12 @@ void cow_locks_drop(const struct cow_locks *k);
 /* ---- look.c ---- */
 /* Is it one component? 0, -EINVAL, -ENAMETOOLONG. */
 int cow_name_check(const char *name);
+static inline bool cow_exists(const struct cow_entry *en)
+{
+    return en->where != COW_NONE && en->where != COW_WHITEOUT;
+}
+/* cow_lookup() of what must be there: else -ENOENT. */
+int cow_find(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret);
 /* What the name leads to, with an O_PATH descriptor of the object that shows (-1: there is none). */
 int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
              struct cow_attr *a, int *ret_fd);
@@ -316,6 +322,9 @@ void cow_quota_forget(struct cow_layer *l, const struct cow_attr *a, int hold_fd
 void cow_quota_fini(struct cow_layer *l);
 
 /* ---- names.c ---- */
+/* Before a new name: the right to it, an upper directory, and COW_NAME_COST, which the caller gives back when
+ * there is no name after all. */
+int cow_may_name(struct cow_layer *l, struct cow_pos *dir);
 int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);
 /* The same after cow_may_write_dir() has allowed changes of that directory. */
 int cow_may_remove_name(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);

@@ -138,6 +138,13 @@ int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struc
     return e;
 }
 
+int cow_find(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret)
+{
+    int e = cow_lookup(l, dir, name, ret);
+
+    return e == 0 && !cow_exists(ret) ? -ENOENT : e;
+}
+
 int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
              struct cow_attr *a, int *ret_fd)
 {
@@ -234,7 +241,7 @@ int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct 
 
     if (e < 0)
         return e;
-    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
+    if (!cow_exists(&en))
         return -ENOENT;
     show(l, en.node, &a, en.where != COW_LOWER, ret);
     return 0;

@@ -13,12 +13,16 @@ int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name)
     return dir->node ? cow_name_add(l, dir->node, name, NAME_UPPER, NULL) : 0;
 }
 
-static bool exists(const struct cow_entry *en)
-{
-    return en->where == COW_UPPER || en->where == COW_STAGED || en->where == COW_LOWER;
-}
-
 /* ---- making ---- */
+
+int cow_may_name(struct cow_layer *l, struct cow_pos *dir)
+{
+    int e = cow_may_create(l, dir);
+
+    if (e == 0)
+        e = cow_writable_dir(l, dir);
+    return e < 0 ? e : cow_quota_reserve(l, COW_NAME_COST);
+}
 
 struct make {
     mode_t mode;
@@ -55,13 +59,9 @@ static int make_locked(struct cow_layer *l, struct cow_pos *dir, const char *nam
         e = cow_lookup(l, dir, name, &en);
     if (e < 0)
         return e;
-    if (exists(&en))
+    if (cow_exists(&en))
         return -EEXIST;
-    e = cow_may_create(l, dir);
-    if (e == 0)
-        e = cow_writable_dir(l, dir);
-    if (e == 0)
-        e = cow_quota_reserve(l, COW_NAME_COST);
+    e = cow_may_name(l, dir);
     if (e < 0)
         return e;
     e = cow_named(l, dir, name);
@@ -130,14 +130,11 @@ int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct 
 {
     struct cow_entry en, to;
     struct cow_node *n;
-    int e = cow_lookup(l, from, old, &en);
+    int e = cow_find(l, from, old, &en);
 
-    if (e < 0)
-        return e;
-    if (!exists(&en))
-        return -ENOENT;
-    e = cow_lookup(l, dir, name, &to);
-    if (e == 0 && exists(&to))
+    if (e == 0)
+        e = cow_lookup(l, dir, name, &to);
+    if (e == 0 && cow_exists(&to))
         e = -EEXIST;
     if (e < 0)
         return e;
@@ -263,15 +260,14 @@ static int unlink_locked(struct cow_layer *l, struct cow_pos *dir, const char *n
     struct cow_attr a = {0};
     int e = cow_look(l, dir, name, &en, &a, NULL);
 
+    if (e == 0 && !cow_exists(&en))
+        e = -ENOENT;
+    if (e == 0)
+        e = cow_may_remove(l, dir, &en);
+    if (e == 0 && S_ISDIR(en.id.mode))
+        e = -EISDIR;
     if (e < 0)
         return e;
-    if (!exists(&en))
-        return -ENOENT;
-    e = cow_may_remove(l, dir, &en);
-    if (e < 0)
-        return e;
-    if (S_ISDIR(en.id.mode))
-        return -EISDIR;
     return en.in_upper ? remove_upper(l, dir, name, &en) : remove_lower(l, dir, name, &en, &a);
 }
 
@@ -342,13 +338,10 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
     struct cow_locks locks = {0};
     struct cow_entry en;
     struct cow_attr attr, a = {0};
-    int e = cow_lookup(l, dir, name, &en);
+    int e = cow_find(l, dir, name, &en);
 
-    if (e < 0)
-        return e;
-    if (!exists(&en))
-        return -ENOENT;
-    e = cow_may_remove(l, dir, &en);
+    if (e == 0)
+        e = cow_may_remove(l, dir, &en);
     if (e == 0)
         e = cow_enter(l, dir, name, &gone);
     if (e < 0)
@@ -362,7 +355,7 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
         e = cow_pos_update(l, &gone);
     if (e == 0)
         e = cow_attr_fd(gone.upper_fd >= 0 ? gone.upper_fd : gone.lower_fd, &attr);
-    if (e == 0 && (!exists(&en) || attr.ino != en.id.ino || (gone.node && gone.node->dead)))
+    if (e == 0 && (!cow_exists(&en) || attr.ino != en.id.ino || (gone.node && gone.node->dead)))
         e = -ENOENT;
     if (e == 0)
         e = rmdir_locked(l, dir, name, &en, &a, &gone);
@@ -400,12 +393,10 @@ int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum 
 {
     struct cow_node *n = NULL;
     struct cow_entry en;
-    int e = cow_lookup(l, dir, name, &en), fd;
+    int e = cow_find(l, dir, name, &en), fd;
 
     if (e < 0)
         return e;
-    if (!exists(&en))
-        return -ENOENT;
     if (en.where == COW_UPPER)
         return sys_open_path(dir->upper_fd, name, O_NOFOLLOW);
     if (en.where == COW_LOWER) {
