@@ -47,6 +47,17 @@ int util_close(int fd);
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t util_now_ns(void);
 
+/* Room for one more of n elements: v, or where it was moved to. NULL: no memory, and v is as it was. */
+void *util_grow(void *v, size_t n, size_t *room, size_t size);
+
+/* qsort(3), which v may not be NULL for even where there is nothing to sort. */
+static inline void util_sort(void *v, size_t n, size_t size,
+                             int (*compare)(const void *, const void *))
+{
+    if (n)
+        qsort(v, n, size, compare);
+}
+
 static inline void util_closep(int *fd)
 {
     if (*fd >= 0)
