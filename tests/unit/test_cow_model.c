@@ -299,7 +299,7 @@ static int do_cow(struct cow_layer *l, const struct args *x, struct cow_pos *dir
     case DO_RENAME:
     case DO_NOREPLACE:
     case DO_EXCHANGE: return cow_rename(l, dir, name, dir2, name2, rename_flags(x->kind));
-    case DO_LINK: return cow_link(l, dir, name, dir2, name2);
+    case DO_LINK: return fix_link(l, dir, name, dir2, name2);
     case DO_SYMLINK: return cow_symlink(l, target, dir, name);
     case DO_FIFO: return cow_mknod(l, dir, name, S_IFIFO | 0644);
     case DO_TMPFILE:
@@ -328,7 +328,7 @@ static int do_cow(struct cow_layer *l, const struct args *x, struct cow_pos *dir
         }
         close(fd);
         return e;
-    default: return on_object(x, cow_change(l, dir, name, need_of(x)));
+    default: return on_object(x, fix_change(l, dir, name, need_of(x)));
     }
 }
 

@@ -171,9 +171,8 @@ enum cow_record {
     REC_FULL,
     REC_WHITEOUT,
     REC_UNWHITE,
-    REC_OWNER,
-    REC_KEPT,
-    REC_STEP, /* journal */
+    REC_KEPT = 7, /* 6 was never written */
+    REC_STEP,     /* journal */
     REC_END,
 };
 void cow_put_u32(struct buf *b, uint32_t v);

@@ -125,36 +125,6 @@ static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *di
     return e;
 }
 
-int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
-             const char *name)
-{
-    struct cow_entry en, to;
-    struct cow_node *n;
-    int e = cow_find(l, from, old, &en);
-
-    if (e == 0)
-        e = cow_lookup(l, dir, name, &to);
-    if (e == 0 && cow_exists(&to))
-        e = -EEXIST;
-    if (e < 0)
-        return e;
-    if (S_ISDIR(en.id.mode))
-        return -EPERM;
-    if (en.where == COW_UPPER)
-        return make(l, dir, name, &(struct make){.from_dir = from->upper_fd, .from = old});
-    n = en.node;
-    if (en.where == COW_LOWER) {
-        if (from->foreign)
-            return -EXDEV;
-        e = cow_may_write_dir(l, dir);
-        if (e == 0)
-            e = cow_stage_name(l, from, old, &n);
-        if (e < 0)
-            return e;
-    }
-    return link_node(l, n, dir, name);
-}
-
 int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name)
 {
     struct cow_node *n = cow_node_of_fd(l, fd);
@@ -367,14 +337,11 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
 
 static int change_node(struct cow_layer *l, struct cow_node *n, enum cow_need need)
 {
-    int fd;
-
     /* The object is ours although lower's is not: the kernel would let us do anything to it. */
     if (n->has_owner && need == COW_NEED_OWNER && n->uid != geteuid())
         return -EPERM;
     n->attrs = true;
-    fd = cow_object_open(l, n, O_PATH);
-    return fd;
+    return cow_object_open(l, n, O_PATH);
 }
 
 static int change_lower(struct cow_layer *l, int fd, enum cow_need need, struct cow_node **ret)
@@ -389,26 +356,6 @@ static int change_lower(struct cow_layer *l, int fd, enum cow_need need, struct 
     return e == -EXDEV ? -EROFS : e;
 }
 
-int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum cow_need need)
-{
-    struct cow_node *n = NULL;
-    struct cow_entry en;
-    int e = cow_find(l, dir, name, &en), fd;
-
-    if (e < 0)
-        return e;
-    if (en.where == COW_UPPER)
-        return sys_open_path(dir->upper_fd, name, O_NOFOLLOW);
-    if (en.where == COW_LOWER) {
-        fd = sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
-        if (fd < 0)
-            return fd;
-        e = change_lower(l, fd, need, &n);
-        util_close(fd);
-    }
-    return e < 0 ? e : change_node(l, en.node ? en.node : n, need);
-}
-
 int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need)
 {
     struct cow_node *n = cow_node_of_fd(l, fd);
@@ -421,30 +368,4 @@ int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need)
     if (!n)
         e = change_lower(l, fd, need, &n);
     return e < 0 ? e : change_node(l, n, need);
-}
-
-int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need)
-{
-    int e = cow_pos_update(l, dir);
-
-    if (e < 0)
-        return e;
-    return cow_change_fd(l, dir->upper_fd >= 0 ? dir->upper_fd : dir->lower_fd, need);
-}
-
-int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid)
-{
-    _cleanup_buf_ struct buf b = {0};
-    int e;
-
-    cow_put_u32(&b, node->id);
-    cow_put_u32(&b, uid);
-    cow_put_u32(&b, gid);
-    e = cow_log(l, REC_OWNER, &b);
-    if (e < 0)
-        return e;
-    node->uid = uid;
-    node->gid = gid;
-    node->has_owner = true;
-    return 0;
 }
