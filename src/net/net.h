@@ -32,7 +32,7 @@ bool net_unix_datagrams(const struct policy *p, const struct kernel *k);
 /* True when Landlock checks TCP binds, so that listen has to follow the same rule. */
 bool net_bind_is_governed(const struct policy *p, const struct kernel *k);
 
-/* A socket address copied from the child once; `path` is filled by net_addr_unix_path(). */
+/* A socket address copied from the child once. */
 struct net_addr {
     union {
         struct sockaddr sa;

@@ -107,7 +107,7 @@ struct cow_layer {
     _Atomic bool broken; /* the index misses something that happened: never to be committed */
     bool inside;   /* the storage lies in the work directory: names must be compared with it */
     bool same_fs;  /* storage and lower: objects can be linked and renamed into lower */
-    bool backup;   /* a commit keeps what it replaces, for cow_rollback() */
+    bool backup;   /* a commit keeps what it replaces, for a rollback */
     bool in_place; /* or writes into lower's files (CM-04) */
 
     pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log, dir_lock;

@@ -314,8 +314,8 @@ struct cow_report {
 };
 void cow_report_fini(struct cow_report *r);
 
-/* All of the layers or none (TX-04), each of another work directory. 0; -EBUSY: another commit holds a work directory too long;
- * -ESTALE: conflicts, nothing was touched; any other error: nothing was touched, or (report says
+/* All of the layers or none (TX-04), each of another work directory. 0; -EBUSY: another commit holds a work
+ * directory too long; -ESTALE: conflicts, nothing was touched; any other error: nothing was touched, or (report says
  * "recover") the commit is past its point of no return and recover finishes it. The storage of a
  * committed layer is removed; the objects must still be freed. */
 int cow_commit(struct cow_layer *const *layers, size_t n, struct cow_report *report,
