@@ -185,11 +185,6 @@ pid_t sandbox_pid(const struct sandbox *s)
     return s->launch.pid;
 }
 
-const struct plan *sandbox_plan(const struct sandbox *s)
-{
-    return &s->plan;
-}
-
 void sandbox_free(struct sandbox *s)
 {
     if (!s)
@@ -228,11 +223,6 @@ int run_result_exit_code(const struct run_result *r)
 int start_exit_code(const struct error *err)
 {
     return err->kind == ERROR_NOTFOUND ? 127 : err->kind == ERROR_NOEXEC ? 126 : 125;
-}
-
-char **sandbox_environment(const struct policy *p)
-{
-    return environment_new(p);
 }
 
 int sandbox_exec(const struct policy *p, const char *const *argv, struct error *err)

@@ -70,7 +70,6 @@ int sandbox_restrict(struct sandbox *s, const struct limits_restriction *to);
 /* Our end of a piped stream becomes the caller's; -1 when it is not piped or was taken. */
 int sandbox_take_stream(struct sandbox *s, int i);
 pid_t sandbox_pid(const struct sandbox *s);
-const struct plan *sandbox_plan(const struct sandbox *s);
 void sandbox_free(struct sandbox *s);
 
 /* What became of the changes below --workdir. */
@@ -101,5 +100,3 @@ int sandbox_commit(struct sandbox *const *s, size_t n, struct stage_result *ret,
 
 /* --no-supervisor: confines the calling process and executes argv; returns only on failure. */
 int sandbox_exec(const struct policy *p, const char *const *argv, struct error *err);
-/* Environment a command gets under the policy (caller frees); NULL when out of memory. */
-char **sandbox_environment(const struct policy *p);

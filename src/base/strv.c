@@ -42,12 +42,3 @@ int strv_add_all(struct strv *s, const char *const *v, size_t n)
         e = v[i] ? strv_add(s, v[i]) : -EINVAL;
     return e;
 }
-
-bool strv_has(const struct strv *s, const char *str)
-{
-    for (size_t i = 0; i < s->n; i++) {
-        if (strcmp(s->v[i], str) == 0)
-            return true;
-    }
-    return false;
-}

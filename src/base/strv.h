@@ -16,4 +16,3 @@ int strv_add(struct strv *s, const char *str);
 int strv_add_all(struct strv *s, const char *const *v, size_t n);
 /* Takes ownership of str, also on failure. */
 int strv_take(struct strv *s, char *str);
-bool strv_has(const struct strv *s, const char *str);

@@ -14,6 +14,18 @@ int util_close(int fd)
     return -1;
 }
 
+void *util_grow(void *v, size_t n, size_t *room, size_t size)
+{
+    size_t more = *room ? *room * 2 : 16;
+
+    if (n < *room)
+        return v;
+    v = reallocarray(v, more, size);
+    if (v)
+        *room = more;
+    return v;
+}
+
 uint64_t util_now_ns(void)
 {
     struct timespec t;

@@ -46,6 +46,22 @@ int util_close(int fd);
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t util_now_ns(void);
+/* The same in milliseconds, for deadlines that are added to and subtracted. */
+static inline int64_t util_now_ms(void)
+{
+    return (int64_t)(util_now_ns() / 1000000u);
+}
+
+/* Room for one more of n elements: v, or where it was moved to. NULL: no memory, and v is as it was. */
+void *util_grow(void *v, size_t n, size_t *room, size_t size);
+
+/* qsort(3), which v may not be NULL for even where there is nothing to sort. */
+static inline void util_sort(void *v, size_t n, size_t size,
+                             int (*compare)(const void *, const void *))
+{
+    if (n)
+        qsort(v, n, size, compare);
+}
 
 static inline void util_closep(int *fd)
 {

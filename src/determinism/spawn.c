@@ -29,14 +29,6 @@
 #define DEFER_TRIES 25000 /* 5 s */
 #define PATIENCE_MAX_MS 10000
 
-static int64_t spawn_now_ms(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void spawn_detach(pid_t pid, int status)
 {
     int sig = status >> 16 ? 0 : WSTOPSIG(status);
@@ -47,7 +39,7 @@ static void spawn_detach(pid_t pid, int status)
 /* Interrupts it when its time is over, or when its next call waits for us to let go. */
 static bool spawn_interrupt(struct watch *w, int64_t until)
 {
-    if (w->state == WATCH_INTERRUPTED || (w->state == WATCH_ON && spawn_now_ms() < until))
+    if (w->state == WATCH_INTERRUPTED || (w->state == WATCH_ON && util_now_ms() < until))
         return false;
     ptrace(PTRACE_INTERRUPT, w->tid, NULL, NULL);
     return atomic_exchange(&w->state, WATCH_INTERRUPTED) == WATCH_ON;
@@ -57,7 +49,7 @@ static bool spawn_interrupt(struct watch *w, int64_t until)
 static bool spawn_wait(struct watch *w, unsigned patience_ms, int *ret_status, bool *ret_late)
 {
     const struct timespec nap = {.tv_nsec = NAP_NS};
-    int64_t until = spawn_now_ms() + patience_ms;
+    int64_t until = util_now_ms() + patience_ms;
 
     *ret_late = false;
     for (unsigned i = 0;; i++) {

@@ -16,17 +16,13 @@ void mount_table_fini(struct mount_table *t)
 
 void mount_table_add(struct mount_table *t, const struct mount_row *row)
 {
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? t->cap * 2 : 64;
-        struct mount_row *rows = realloc(t->rows, cap * sizeof(*rows));
+    struct mount_row *rows = util_grow(t->rows, t->n, &t->cap, sizeof(*rows));
 
-        if (!rows) {
-            t->error = -ENOMEM;
-            return;
-        }
-        t->rows = rows;
-        t->cap = cap;
+    if (!rows) {
+        t->error = -ENOMEM;
+        return;
     }
+    t->rows = rows;
     t->rows[t->n++] = *row;
 }
 

@@ -83,17 +83,14 @@ static struct census_entry *census_find(const struct census_list *l, pid_t pid)
 
 static int census_add(struct census_list *l, pid_t pid, const struct census_stat *st)
 {
+    struct census_entry *v;
+
     if (l->n == CENSUS_PROCESSES)
         return -EOVERFLOW;
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? l->cap * 2 : 256;
-        struct census_entry *v = realloc(l->v, cap * sizeof(*v));
-
-        if (!v)
-            return -ENOMEM;
-        l->v = v;
-        l->cap = cap;
-    }
+    v = util_grow(l->v, l->n, &l->cap, sizeof(*v));
+    if (!v)
+        return -ENOMEM;
+    l->v = v;
     l->v[l->n++] = (struct census_entry){
         .pid = pid,
         .ppid = st->ppid,

@@ -59,18 +59,13 @@ static int compare_used(const void *a, const void *b)
 static int account_add(struct cpu *c, pid_t pid, bool own)
 {
     struct account *a = &c->now;
+    struct used *v = util_grow(a->v, a->n, &a->cap, sizeof(*v));
     struct sys_stat st;
     char path[32];
 
-    if (a->n == a->cap) {
-        size_t cap = a->cap ? 2 * a->cap : 64;
-        struct used *v = reallocarray(a->v, cap, sizeof(*v));
-
-        if (!v)
-            return -ENOMEM;
-        a->v = v;
-        a->cap = cap;
-    }
+    if (!v)
+        return -ENOMEM;
+    a->v = v;
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
     if (sys_read_stat(path, &st) < 0)
         return 0;

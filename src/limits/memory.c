@@ -120,15 +120,11 @@ static bool is_dying(const struct memory *m, pid_t pid)
 
 static int sample_add(struct sample *s, struct member one)
 {
-    if (s->n == s->cap) {
-        size_t cap = s->cap ? 2 * s->cap : 64;
-        struct member *v = reallocarray(s->v, cap, sizeof(*v));
+    struct member *v = util_grow(s->v, s->n, &s->cap, sizeof(*v));
 
-        if (!v)
-            return -ENOMEM;
-        s->v = v;
-        s->cap = cap;
-    }
+    if (!v)
+        return -ENOMEM;
+    s->v = v;
     s->v[s->n++] = one;
     s->total += one.used;
     return 0;

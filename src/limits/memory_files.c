@@ -98,6 +98,7 @@ static int files_add_fd(void *arg, int number)
     struct memory_files *f = of->f;
     struct sys_usage u;
     struct stat link;
+    struct memory_file *v;
     char path[48];
 
     snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)of->pid, number);
@@ -107,15 +108,10 @@ static int files_add_fd(void *arg, int number)
     /* Mode of the link: what the descriptor may do. Who only reads did not put the pages there. */
     if (lstat(path, &link) < 0 || !(link.st_mode & S_IWUSR))
         return 0;
-    if (f->n == f->cap) {
-        size_t cap = f->cap ? 2 * f->cap : 32;
-        struct memory_file *v = reallocarray(f->v, cap, sizeof(*v));
-
-        if (!v)
-            return 0;
-        f->v = v;
-        f->cap = cap;
-    }
+    v = util_grow(f->v, f->n, &f->cap, sizeof(*v));
+    if (!v)
+        return 0;
+    f->v = v;
     f->v[f->n++] = (struct memory_file){u.dev, u.ino, u.bytes};
     of->added += u.bytes;
     return 0;

@@ -116,15 +116,11 @@ static bool processes_make_room(struct processes *p, pid_t caller)
 
 static bool processes_remember(struct processes *p, pid_t caller)
 {
-    if (p->ngranted == p->cap) {
-        size_t cap = p->cap ? 2 * p->cap : 64;
-        pid_t *v = reallocarray(p->granted, cap, sizeof(*v));
+    pid_t *v = util_grow(p->granted, p->ngranted, &p->cap, sizeof(*v));
 
-        if (!v)
-            return false;
-        p->granted = v;
-        p->cap = cap;
-    }
+    if (!v)
+        return false;
+    p->granted = v;
     p->granted[p->ngranted++] = caller;
     return true;
 }

@@ -20,15 +20,11 @@ void tree_fini(struct tree *t)
 
 int tree_add(struct tree *t, pid_t pid)
 {
-    if (t->n == t->cap) {
-        size_t cap = t->cap ? 2 * t->cap : 64;
-        pid_t *v = t->n >= TREE_MAX ? NULL : reallocarray(t->v, cap, sizeof(*v));
+    pid_t *v = t->n >= TREE_MAX ? NULL : util_grow(t->v, t->n, &t->cap, sizeof(*v));
 
-        if (!v)
-            return -ENOMEM;
-        t->v = v;
-        t->cap = cap;
-    }
+    if (!v)
+        return -ENOMEM;
+    t->v = v;
     t->v[t->n++] = pid;
     return 0;
 }
@@ -153,18 +149,12 @@ static pid_t tree_parent_of(pid_t pid)
 static int scan_row(void *arg, int pid)
 {
     struct tree_rows *rows = arg;
-    pid_t ppid = tree_parent_of(pid);
+    struct tree_row *v = util_grow(rows->v, rows->n, &rows->cap, sizeof(*v));
 
-    if (rows->n == rows->cap) {
-        size_t cap = rows->cap ? 2 * rows->cap : 512;
-        struct tree_row *v = reallocarray(rows->v, cap, sizeof(*v));
-
-        if (!v)
-            return -ENOMEM;
-        rows->v = v;
-        rows->cap = cap;
-    }
-    rows->v[rows->n++] = (struct tree_row){.pid = pid, .ppid = ppid};
+    if (!v)
+        return -ENOMEM;
+    rows->v = v;
+    rows->v[rows->n++] = (struct tree_row){.pid = pid, .ppid = tree_parent_of(pid)};
     return 0;
 }
 
@@ -220,8 +210,8 @@ int tree_scan(struct tree *t, pid_t anchor)
     int r = tree_each_number("/proc", scan_row, &rows);
 
     t->n = 0;
-    if (r == 0 && rows.n)
-        qsort(rows.v, rows.n, sizeof(*rows.v), compare_rows);
+    if (r == 0)
+        util_sort(rows.v, rows.n, sizeof(*rows.v), compare_rows);
     for (size_t i = 0; r == 0 && i < rows.n; i++)
         settle_parent(&rows, &rows.v[i], anchor);
     for (size_t i = 0; r == 0 && i < rows.n; i++) {

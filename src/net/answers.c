@@ -167,14 +167,14 @@ static struct verdict answer_wait(const struct request *r, void *arg)
     for (;;) {
         struct pollfd p = {.fd = j->fd, .events = POLLIN};
 
-        if (poll(&p, 1, (int)MAX(0, MIN(deadline - net_now_ms(), SLICE_MS))) > 0) {
+        if (poll(&p, 1, (int)MAX(0, MIN(deadline - util_now_ms(), SLICE_MS))) > 0) {
             rc = answer_take(r, j);
             if (rc != -EAGAIN)
                 return verdict_result(rc);
         }
         if (!request_alive(r))
             return verdict_gone();
-        if (net_now_ms() >= deadline)
+        if (util_now_ms() >= deadline)
             return verdict_errno(EAGAIN);
         if (net_is_interrupted(r))
             return verdict_errno(EINTR);

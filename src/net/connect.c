@@ -99,7 +99,7 @@ static struct verdict connect_wait(const struct request *r, void *arg)
 
         /* A full UNIX queue raises no event on our side: look again, less and less often. */
         slice = j->domain == AF_UNIX ? MIN(slice * 2, 20) : CONNECT_SLICE_MS;
-        left = deadline - net_now_ms();
+        left = deadline - util_now_ms();
         ready = poll(&pfd, 1, (int)MAX(0, MIN(left, slice)));
         if (!request_alive(r))
             return verdict_gone();
@@ -108,7 +108,7 @@ static struct verdict connect_wait(const struct request *r, void *arg)
             if (!connect_is_pending(j, rc))
                 return verdict_result(rc);
         }
-        if (net_now_ms() >= deadline)
+        if (util_now_ms() >= deadline)
             return verdict_errno(j->domain == AF_UNIX ? EAGAIN : EINPROGRESS);
         if (net_is_interrupted(r))
             return verdict_errno(EINTR);

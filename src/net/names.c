@@ -139,7 +139,7 @@ static int record_read(int fd, int64_t deadline, struct net_names_record *ret)
 
     while (got < sizeof(*ret)) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = deadline - net_now_ms();
+        int64_t left = deadline - util_now_ms();
         ssize_t n;
 
         if (left <= 0)
@@ -164,7 +164,7 @@ static int resolve_error(const char *name, int code, const char *why, struct err
 
 static int pins_receive(int fd, struct net_pins *pins, struct error *err)
 {
-    int64_t deadline = net_now_ms() + RESOLVE_SECONDS * 1000;
+    int64_t deadline = util_now_ms() + RESOLVE_SECONDS * 1000;
     struct net_names_record rec;
 
     for (size_t done = 0; done < pins->n;) {

@@ -32,7 +32,7 @@ bool net_unix_datagrams(const struct policy *p, const struct kernel *k);
 /* True when Landlock checks TCP binds, so that listen has to follow the same rule. */
 bool net_bind_is_governed(const struct policy *p, const struct kernel *k);
 
-/* A socket address copied from the child once; `path` is filled by net_addr_unix_path(). */
+/* A socket address copied from the child once. */
 struct net_addr {
     union {
         struct sockaddr sa;
@@ -74,8 +74,11 @@ int net_socket_dup(const struct request *r, int *ret_domain);
 int net_thread_create(pthread_t *t, void *(*fn)(void *), void *arg);
 /* Waits so long at most; less than a second. */
 void net_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
-/* Milliseconds of the monotonic clock. */
-int64_t net_now_ms(void);
+/* For send.c. */
+static inline int64_t net_now_ms(void)
+{
+    return util_now_ms();
+}
 /* The moment at which the socket's own SO_SNDTIMEO or SO_RCVTIMEO ends a wait; INT64_MAX without. */
 int64_t net_wait_deadline(int fd, int option);
 /* Would a native call be interrupted now? */

@@ -82,8 +82,7 @@ int net_own_inodes(struct net_inodes *ret)
         *ret = (struct net_inodes){0};
         return rc;
     }
-    if (ret->n)
-        qsort(ret->v, ret->n, sizeof(*ret->v), inode_compare);
+    util_sort(ret->v, ret->n, sizeof(*ret->v), inode_compare);
     return 0;
 }
 

@@ -28,7 +28,7 @@ struct remap_entry {
     uint16_t real;
     pid_t tid; /* who bound it, and holds it still, likely */
     uint64_t ino;
-    int64_t looked; /* when it was last seen, net_now_ms() */
+    int64_t looked; /* when it was last seen, util_now_ms() */
 };
 
 struct remap {
@@ -48,7 +48,7 @@ static struct remap *remap_of(const struct request *r)
 /* Is the socket still somebody's inside? Nobody tells us of a close: asked when it counts. */
 static bool entry_is_held(struct remap_entry *e)
 {
-    int64_t now = net_now_ms();
+    int64_t now = util_now_ms();
     struct net_inodes own;
     bool held;
 
@@ -144,7 +144,7 @@ static int entry_fill(struct remap_entry *e, int fd)
         return -EINVAL;
     e->real = (uint16_t)port;
     e->ino = socket_ino(fd);
-    e->looked = net_now_ms();
+    e->looked = util_now_ms();
     if (a.u.sa.sa_family == AF_INET) {
         e->any4 = a.u.in.sin_addr.s_addr == htonl(INADDR_ANY);
     } else if (IN6_IS_ADDR_UNSPECIFIED(&a.u.in6.sin6_addr)) {

@@ -34,14 +34,6 @@ void net_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms)
     pthread_cond_timedwait(cond, lock, &t);
 }
 
-int64_t net_now_ms(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 int64_t net_wait_deadline(int fd, int option)
 {
     struct timeval tv = {0};
@@ -49,7 +41,7 @@ int64_t net_wait_deadline(int fd, int option)
 
     if (getsockopt(fd, SOL_SOCKET, option, &tv, &len) || (!tv.tv_sec && !tv.tv_usec))
         return INT64_MAX;
-    return net_now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
+    return util_now_ms() + (int64_t)tv.tv_sec * 1000 + tv.tv_usec / 1000;
 }
 
 /*

@@ -96,16 +96,22 @@ static int try_net_namespace(void)
     return unshare(CLONE_NEWUSER | CLONE_NEWNET);
 }
 
-/* ADDFD with SEND for a notification that does not exist: ENOENT where the flag is known. */
-static int try_addfd_send(void)
+/* Of a filter that allows everything; -1 where there is none. */
+static int try_listener(void)
 {
     struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct seccomp_notif_addfd a = {.id = UINT64_MAX, .flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = 0};
-    int fd;
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -1;
-    fd = sys_seccomp_filter(&allow, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    return sys_seccomp_filter(&allow, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER);
+}
+
+/* ADDFD with SEND for a notification that does not exist: ENOENT where the flag is known. */
+static int try_addfd_send(void)
+{
+    struct seccomp_notif_addfd a = {.id = UINT64_MAX, .flags = SECCOMP_ADDFD_FLAG_SEND, .srcfd = 0};
+    int fd = try_listener();
+
     if (fd < 0)
         return -1;
     return ioctl(fd, SECCOMP_IOCTL_NOTIF_ADDFD, &a) < 0 && errno == ENOENT ? 0 : -1;
@@ -113,12 +119,8 @@ static int try_addfd_send(void)
 
 static int try_sync_wake_up(void)
 {
-    struct sock_filter allow = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    int fd;
+    int fd = try_listener();
 
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-        return -1;
-    fd = sys_seccomp_filter(&allow, 1, SECCOMP_FILTER_FLAG_NEW_LISTENER);
     if (fd < 0)
         return -1;
     return ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);

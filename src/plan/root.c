@@ -168,20 +168,14 @@ static bool dir_is_harmless(int parent_fd, const char *name)
 /* Takes m->fd and m->parent_fd over, in every case. */
 static int root_add(struct root *r, struct root_mount *m, const char *place)
 {
+    struct root_mount *v = util_grow(r->v, r->n, &r->room, sizeof(*v));
     int e = 0;
 
-    if (r->n == r->room) {
-        size_t room = r->room ? 2 * r->room : 8;
-        struct root_mount *v = reallocarray(r->v, room, sizeof(*v));
-
-        if (v) {
-            r->v = v;
-            r->room = room;
-        }
-    }
+    if (v)
+        r->v = v;
     m->place = strdup(place);
     m->name = strdup(strrchr(place, '/') + 1);
-    if (r->n == r->room || !m->place || !m->name)
+    if (!v || !m->place || !m->name)
         e = -ENOMEM;
     if (e == 0)
         e = sys_identify(m->fd, &m->id);

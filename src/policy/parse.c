@@ -41,30 +41,32 @@ static int parse_digits(const char **text, uint64_t max, uint64_t *ret)
     return 0;
 }
 
-int parse_u32(const char *text, uint32_t *ret)
+/* A number and nothing behind it. */
+static int parse_whole(const char *text, uint64_t max, uint64_t *ret)
 {
     uint64_t v;
-    int r = parse_digits(&text, UINT32_MAX, &v);
+    int r = parse_digits(&text, max, &v);
 
     if ((r == 0 || r == -ERANGE) && *text)
         return -EINVAL;
-    if (r < 0)
-        return r;
-    *ret = (uint32_t)v;
-    return 0;
+    if (r == 0)
+        *ret = v;
+    return r;
+}
+
+int parse_u32(const char *text, uint32_t *ret)
+{
+    uint64_t v;
+    int r = parse_whole(text, UINT32_MAX, &v);
+
+    if (r == 0)
+        *ret = (uint32_t)v;
+    return r;
 }
 
 int parse_u64(const char *text, uint64_t *ret)
 {
-    uint64_t v;
-    int r = parse_digits(&text, UINT64_MAX, &v);
-
-    if ((r == 0 || r == -ERANGE) && *text)
-        return -EINVAL;
-    if (r < 0)
-        return r;
-    *ret = v;
-    return 0;
+    return parse_whole(text, UINT64_MAX, ret);
 }
 
 int parse_seconds(const char *text, uint64_t *ret_ns)

@@ -51,16 +51,6 @@ int request_read(const struct request *r, child_addr addr, void *dst, size_t len
     return (size_t)n == len ? 0 : -EFAULT;
 }
 
-ssize_t request_read_some(const struct request *r, child_addr addr, void *dst, size_t len)
-{
-    ssize_t n;
-
-    if (len == 0)
-        return 0;
-    n = memory_read(r, request_untag(r, addr), dst, len);
-    return n == 0 || n == -EINVAL ? -EFAULT : n;
-}
-
 ssize_t request_read_string(const struct request *r, child_addr addr, char *dst, size_t size)
 {
     uint64_t at = request_untag(r, addr);

@@ -79,8 +79,6 @@ bool request_alive(const struct request *r);
 /* Copies from the child. Exactly len bytes, or -EFAULT; -ESRCH when it is gone; -EPERM when the
  * kernel refuses access (undumpable). Never trusts lengths: callers bound len first. */
 int request_read(const struct request *r, child_addr addr, void *dst, size_t len);
-/* Reads up to len bytes, stopping at an unmapped page: returns the count, > 0, or -EFAULT. */
-ssize_t request_read_some(const struct request *r, child_addr addr, void *dst, size_t len);
 /* NUL-terminated string of at most size-1 bytes: length, -EFAULT, or -ENAMETOOLONG. Reads never
  * cross into a page it does not need. */
 ssize_t request_read_string(const struct request *r, child_addr addr, char *dst, size_t size);

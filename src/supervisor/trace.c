@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Re-issued calls under ptrace. Receiver threads: the receiver is the tracer, so all requests and
- * waits stay on one thread and name its own tracees only (__WNOTHREAD). Trusts nothing but what the kernel reports about the stopped task.
+ * waits stay on one thread and name its own tracees only (__WNOTHREAD). Trusts nothing but what the
+ * kernel reports about the stopped task.
  *
  * The interrupt is sent before the answer: the caller's wait is only killable, so it stops at the end
  * of the notified call and before anything else, also before a signal that is pending. From then on

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from common import GRANTS, IN_VM, LIMIT, SANDLOCK, SLOW, gone, helper, native
+from common import GRANTS, IN_VM, LIMIT, SANDLOCK, gone, helper, native
 
 SECONDS = float(os.environ.get('SANDLOCK_FUZZ_SECONDS', '6' if IN_VM else '3'))
 SEED = os.environ.get('SANDLOCK_FUZZ_SEED') or str(int.from_bytes(os.urandom(4), 'little'))

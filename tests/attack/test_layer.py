@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from common import (AT_FDCWD, AT_SYMLINK_NOFOLLOW, IN_VM, LIMIT, NR, ROOT, Raw, Script, buffer, data,
+from common import (AT_FDCWD, AT_SYMLINK_NOFOLLOW, IN_VM, LIMIT, NR, ROOT, Script, buffer, data,
                     metadata_calls, run, tree_state, words)
 
 O_PATH = os.O_PATH

@@ -7,7 +7,8 @@
  *   net_race block SECONDS PORT             O_NONBLOCK flips while a connection cannot complete
  *   net_race dgram SECONDS INSIDE OUTSIDE   the address and the header of datagrams flip, in every call
  *   net_race link SECONDS INSIDE OUTSIDE LINK   the same calls to a link that flips between both
- * Whoever receives datagrams has to look himself. Prints "reached N refused M" and exits 0; exits 9 when the wrong server answered.
+ * Whoever receives datagrams has to look himself. Prints "reached N refused M" and exits 0; exits 9 when
+ * the wrong server answered.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Makes the system calls it reads from stdin, one a line, and prints "RESULT ERRNO [BUFFER...]" for
- * each. Tests write the lines (tests/run/rawcall.py knows numbers and names), so one program covers
+ * each. Tests write the lines (Script in tests/run/common.py knows numbers and names), so one program covers
  * every call of every machine. Single thread; its input comes from the test.
  *
  *   [NAME=][!]NUMBER ARG...        '!' makes the call in a child: "signal N" when it kills

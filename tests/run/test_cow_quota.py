@@ -172,7 +172,7 @@ def test_killed_beyond(work):
     """What no call announces and no count saw is found on disk (here: somebody else writes there)."""
     holder = work.parent / 'storage'
     holder.mkdir(mode=0o700)
-    text = f'''
+    text = '''
 import time
 open("x", "w").write("x")
 print("ready", flush=True)

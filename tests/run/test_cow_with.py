@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from chroot_tree import make_root
-from common import IN_VM, LIMIT, ROOT, SANDLOCK, native, run, sandlock, tree_state
+from common import IN_VM, LIMIT, ROOT, SANDLOCK, native, run, tree_state
 from test_cow import DEVICES, ENV, dry, inside, state, work  # pylint: disable=unused-import
 
 PROGRAMS = ['sh', 'cat', 'ls', 'mv', 'ln', 'rm', 'mkdir', 'readlink', 'touch']

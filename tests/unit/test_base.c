@@ -79,9 +79,8 @@ static void test_strv_owns(void **state)
     (void)state;
     assert_int_equal(strv_add(&v, "one"), 0);
     assert_int_equal(strv_take(&v, strdup("two")), 0);
-    assert_true(strv_has(&v, "two"));
-    assert_false(strv_has(&v, "three"));
     assert_int_equal(v.n, 2);
+    assert_string_equal(v.v[1], "two");
     assert_null(v.v[2]);
     strv_fini(&v);
 }
@@ -103,12 +102,48 @@ static void test_error_always_fails(void **state)
     assert_non_null(error_text(123456));
 }
 
+static int by_number(const void *a, const void *b)
+{
+    const int *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
+}
+
+static void test_grow_keeps(void **state)
+{
+    int *v = NULL, *more, *same;
+    size_t n = 0, room = 0;
+
+    (void)state;
+    util_sort(v, n, sizeof(*v), by_number); /* nothing, of which there is none */
+    while (n < 1000) {
+        more = util_grow(v, n, &room, sizeof(*v));
+        assert_non_null(more);
+        assert_true(room > n);
+        v = more;
+        v[n] = (int)(1000 - n);
+        n++;
+    }
+    util_sort(v, n, sizeof(*v), by_number);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(v[i], i + 1);
+    /* Where there is room nothing moves; where there is no memory nothing is lost. */
+    same = util_grow(v, room - 1, &room, sizeof(*v));
+    assert_ptr_equal(same, v);
+    room = SIZE_MAX / 2 / sizeof(*v);
+    assert_null(util_grow(v, room, &room, sizeof(*v)));
+    assert_int_equal(room, SIZE_MAX / 2 / sizeof(*v));
+    assert_int_equal(v[999], 1000);
+    free(v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_buf_grows),  cmocka_unit_test(test_buf_json_escapes),
         cmocka_unit_test(test_buf_quoted), cmocka_unit_test(test_buf_steal_empties),
         cmocka_unit_test(test_strv_owns),  cmocka_unit_test(test_error_always_fails),
+        cmocka_unit_test(test_grow_keeps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -35,7 +35,7 @@ static void test_changes(void **state)
     assert_int_equal(cow_unlink(o.l, &o.root, "type"), 0);
     assert_int_equal(cow_symlink(o.l, "target", &o.root, "type"), 0);
     assert_int_equal(cow_unlink(o.l, &o.root, "gone"), 0);
-    fd = cow_change(o.l, &o.root, "mode", COW_NEED_OWNER);
+    fd = fix_change(o.l, &o.root, "mode", COW_NEED_OWNER);
     assert_int_equal(sys_chmod_fd(fd, 0600), 0);
     close(fd);
 
@@ -152,7 +152,7 @@ static void test_no_change(void **state)
     fd = cow_open(o.l, &o.root, "file", O_RDWR, 0);
     assert_true(fd >= 0);
     close(fd);
-    fd = cow_change(o.l, &o.root, "dir", COW_NEED_OWNER);
+    fd = fix_change(o.l, &o.root, "dir", COW_NEED_OWNER);
     assert_true(fd >= 0);
     close(fd);
     assert_int_equal(cow_mkdir(o.l, &o.root, "file", 0755), -EEXIST);

@@ -117,7 +117,7 @@ static int write_to(struct cow_layer *l, struct cow_pos *p, const char *name, in
 
 static int chmod_to(struct cow_layer *l, struct cow_pos *p, const char *name, mode_t mode)
 {
-    int fd = cow_change(l, p, name, COW_NEED_OWNER), e;
+    int fd = fix_change(l, p, name, COW_NEED_OWNER), e;
 
     if (fd < 0)
         return fd;
@@ -157,7 +157,7 @@ static int change_all(struct cow_layer *l)
         TRY(write_to(l, &made, "a", O_CREAT, "a"));
         TRY(cow_symlink(l, "a", &made, "link"));
         TRY(cow_mknod(l, &made, "fifo", S_IFIFO | 0600));
-        TRY(cow_link(l, &made, "a", &root, "hard"));
+        TRY(fix_link(l, &made, "a", &root, "hard"));
     }
     if (cow_enter(l, &root, "gone", &gone) == 0) {
         TRY(cow_unlink(l, &gone, "one"));

@@ -299,7 +299,7 @@ static int do_cow(struct cow_layer *l, const struct args *x, struct cow_pos *dir
     case DO_RENAME:
     case DO_NOREPLACE:
     case DO_EXCHANGE: return cow_rename(l, dir, name, dir2, name2, rename_flags(x->kind));
-    case DO_LINK: return cow_link(l, dir, name, dir2, name2);
+    case DO_LINK: return fix_link(l, dir, name, dir2, name2);
     case DO_SYMLINK: return cow_symlink(l, target, dir, name);
     case DO_FIFO: return cow_mknod(l, dir, name, S_IFIFO | 0644);
     case DO_TMPFILE:
@@ -328,7 +328,7 @@ static int do_cow(struct cow_layer *l, const struct args *x, struct cow_pos *dir
         }
         close(fd);
         return e;
-    default: return on_object(x, cow_change(l, dir, name, need_of(x)));
+    default: return on_object(x, fix_change(l, dir, name, need_of(x)));
     }
 }
 
@@ -457,16 +457,40 @@ static void ask_paths(struct both *b)
     }
 }
 
+/* By the run itself, or later by another process. */
+static void commit_one(struct both *b, const char *storage, bool later)
+{
+    struct cow_report report = {0};
+    struct error err = {0};
+    char id[17];
+    int e, storage_fd;
+
+    if (later) {
+        storage_fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        snprintf(id, sizeof(id), "%s", cow_id(b->l));
+        assert_int_equal(cow_keep(b->l, "kept", &err), 0);
+        cow_free(b->l);
+        b->l = NULL;
+        e = cow_recover(storage_fd, id, COW_RECOVER_COMMIT, &report, &err);
+        close(storage_fd);
+    } else {
+        e = cow_commit(&b->l, 1, &report, &err);
+    }
+    if (e < 0)
+        fail_msg("commit: %s: %s\n%s%s", err.where, err.message, buf_cstr(&report.conflicts),
+                 buf_cstr(&report.notes));
+    cow_report_fini(&report);
+}
+
 static void one_seed(int seed, int steps)
 {
     char work[PATH_MAX], copy[PATH_MAX], command[3 * PATH_MAX], storage[PATH_MAX];
     _cleanup_buf_ struct buf want = {0}, have = {0}, before = {0};
-    struct cow_report report = {0};
     struct error err = {0};
     bool other_fs = fix_other_fs(storage) && seed % 4 == 3;
     struct both b = {0};
     struct timespec now;
-    int work_fd, e;
+    int work_fd;
 
     rng = (uint64_t)seed * 0x9e3779b97f4a7c15u + 1;
     pick(2);
@@ -503,27 +527,11 @@ static void one_seed(int seed, int steps)
         dump_of_real(work_fd, true, &have);
         dump_compare(&before, &have, "abort");
     } else {
-        if (seed % 3 == 2) { /* by another process, later */
-            char id[17];
-            int storage_fd = open(storage, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-            snprintf(id, sizeof(id), "%s", cow_id(b.l));
-            assert_int_equal(cow_keep(b.l, "kept", &err), 0);
-            cow_free(b.l);
-            b.l = NULL;
-            e = cow_recover(storage_fd, id, COW_RECOVER_COMMIT, &report, &err);
-            close(storage_fd);
-        } else {
-            e = cow_commit(&b.l, 1, &report, &err);
-        }
-        if (e < 0)
-            fail_msg("commit: %s: %s\n%s%s", err.where, err.message, buf_cstr(&report.conflicts),
-                     buf_cstr(&report.notes));
+        commit_one(&b, storage, seed % 3 == 2);
         dump_of_real(work_fd, false, &have);
         dump_compare(&want, &have, "commit");
     }
     cow_free(b.l);
-    cow_report_fini(&report);
     assert_int_equal(rmdir(storage), 0); /* nothing is left */
     close(b.real_fd);
     close(work_fd);

@@ -28,61 +28,17 @@ enum {
 };
 _Static_assert(R_COUNT * 8 <= ARCH_REGS_MAX, "bound");
 
+/* The result and the first argument share x0: after the call only the result is left. */
+const struct generic_regs generic_regs = {
+    .count = R_COUNT,
+    .pc = R_PC,
+    .sp = R_SP,
+    .result = R_X0,
+    .arg = {R_X0, R_X0 + 1, R_X0 + 2, R_X0 + 3, R_X0 + 4, R_X0 + 5},
+};
+
 const unsigned arch_syscall_insn_len = 4;
 const uint8_t arch_syscall_insn[4] = {0x01, 0x00, 0x00, 0xd4}; /* svc #0 */
-
-int arch_regs_get(pid_t tid, struct arch_regs *ret)
-{
-    struct arch_regs regs = {.size = R_COUNT * 8};
-    int r = generic_regset_get(tid, NT_PRSTATUS, regs.r, regs.size);
-
-    if (r < 0)
-        return r;
-    *ret = regs;
-    return 0;
-}
-
-uint64_t arch_regs_pc(const struct arch_regs *r)
-{
-    return r->r[R_PC];
-}
-
-void arch_regs_set_pc(struct arch_regs *r, uint64_t pc)
-{
-    r->r[R_PC] = pc;
-}
-
-uint64_t arch_regs_sp(const struct arch_regs *r)
-{
-    return r->r[R_SP];
-}
-
-void arch_regs_set_sp(struct arch_regs *r, uint64_t sp)
-{
-    r->r[R_SP] = sp;
-}
-
-/* The result and the first argument share x0: after the call only the result is left. */
-uint64_t arch_regs_result(const struct arch_regs *r)
-{
-    return r->r[R_X0];
-}
-
-void arch_regs_set_result(struct arch_regs *r, uint64_t v)
-{
-    r->r[R_X0] = v;
-}
-
-uint64_t arch_regs_arg(const struct arch_regs *r, unsigned i)
-{
-    return i < 6 ? r->r[R_X0 + i] : 0;
-}
-
-void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v)
-{
-    if (i < 6)
-        r->r[R_X0 + i] = v;
-}
 
 void arch_regs_set_call(struct arch_regs *r, uint64_t nr)
 {

@@ -6,10 +6,8 @@
  * A task stopped in an interrupted call (A-33): rip is behind `syscall`, rax holds -ERESTART*, and
  * orig_rax the number. The kernel restarts the call when the stop ends unless orig_rax is negative.
  */
-#include <elf.h>
-
-#include "arch/arch.h"
 #include "arch/generic/regs.h"
+#include "arch/arch.h"
 
 /* Positions in NT_PRSTATUS: 27 words (struct user_regs_struct of the kernel). */
 enum {
@@ -27,62 +25,16 @@ enum {
 };
 _Static_assert(R_COUNT * 8 <= ARCH_REGS_MAX, "bound");
 
-static const uint8_t arg_reg[6] = {R_RDI, R_RSI, R_RDX, R_R10, R_R8, R_R9};
+const struct generic_regs generic_regs = {
+    .count = R_COUNT,
+    .pc = R_RIP,
+    .sp = R_RSP,
+    .result = R_RAX,
+    .arg = {R_RDI, R_RSI, R_RDX, R_R10, R_R8, R_R9},
+};
 
 const unsigned arch_syscall_insn_len = 2;
 const uint8_t arch_syscall_insn[4] = {0x0f, 0x05};
-
-int arch_regs_get(pid_t tid, struct arch_regs *ret)
-{
-    struct arch_regs regs = {.size = R_COUNT * 8};
-    int r = generic_regset_get(tid, NT_PRSTATUS, regs.r, regs.size);
-
-    if (r < 0)
-        return r;
-    *ret = regs;
-    return 0;
-}
-
-uint64_t arch_regs_pc(const struct arch_regs *r)
-{
-    return r->r[R_RIP];
-}
-
-void arch_regs_set_pc(struct arch_regs *r, uint64_t pc)
-{
-    r->r[R_RIP] = pc;
-}
-
-uint64_t arch_regs_sp(const struct arch_regs *r)
-{
-    return r->r[R_RSP];
-}
-
-void arch_regs_set_sp(struct arch_regs *r, uint64_t sp)
-{
-    r->r[R_RSP] = sp;
-}
-
-uint64_t arch_regs_result(const struct arch_regs *r)
-{
-    return r->r[R_RAX];
-}
-
-void arch_regs_set_result(struct arch_regs *r, uint64_t v)
-{
-    r->r[R_RAX] = v;
-}
-
-uint64_t arch_regs_arg(const struct arch_regs *r, unsigned i)
-{
-    return i < 6 ? r->r[arg_reg[i]] : 0;
-}
-
-void arch_regs_set_arg(struct arch_regs *r, unsigned i, uint64_t v)
-{
-    if (i < 6)
-        r->r[arg_reg[i]] = v;
-}
 
 void arch_regs_set_call(struct arch_regs *r, uint64_t nr)
 {
@@ -104,8 +56,8 @@ void arch_recall_set(struct arch_regs *r, uint64_t recall, uint64_t frame_at, in
                      const uint64_t args[6], struct arch_recall *frame)
 {
     for (unsigned i = 0; i < 6; i++) {
-        frame->saved[i] = r->r[arg_reg[i]];
-        r->r[arg_reg[i]] = args[i];
+        frame->saved[i] = arch_regs_arg(r, i);
+        arch_regs_set_arg(r, i, args[i]);
     }
     frame->saved[6] = r->r[R_RIP];
     frame->saved[7] = r->r[R_RSP];

@@ -48,16 +48,11 @@ static void change_fini(struct cow_change *c)
 static struct cow_change *tell(struct telling *t, enum cow_kind kind, const char *path)
 {
     struct cow_changes *c = &t->c;
+    struct cow_change *v = util_grow(c->v, c->n, &c->room, sizeof(*v));
 
-    if (c->n == c->room) {
-        size_t room = c->room ? c->room * 2 : 64;
-        struct cow_change *v = realloc(c->v, room * sizeof(*v));
-
-        if (!v)
-            return NULL;
-        c->v = v;
-        c->room = room;
-    }
+    if (!v)
+        return NULL;
+    c->v = v;
     c->v[c->n] =
         (struct cow_change){.kind = kind, .path = strdup(path), .storage_fd = t->l->storage_fd};
     return c->v[c->n].path ? &c->v[c->n++] : NULL;
@@ -229,8 +224,7 @@ int cow_changes(struct cow_layer *l, struct cow_changes *ret)
         cow_changes_fini(&t.c);
         return e;
     }
-    if (t.c.n)
-        qsort(t.c.v, t.c.n, sizeof(*t.c.v), by_path);
+    util_sort(t.c.v, t.c.n, sizeof(*t.c.v), by_path);
     *ret = t.c;
     return 0;
 }

@@ -37,15 +37,11 @@ struct inside {
 
 static int line_add(struct lines *t, char kind, const char *path)
 {
-    if (t->n == t->room) {
-        size_t room = t->room ? 2 * t->room : 64;
-        struct line *v = realloc(t->v, room * sizeof(*v));
+    struct line *v = util_grow(t->v, t->n, &t->room, sizeof(*v));
 
-        if (!v)
-            return -ENOMEM;
-        t->v = v;
-        t->room = room;
-    }
+    if (!v)
+        return -ENOMEM;
+    t->v = v;
     t->v[t->n] = (struct line){strdup(path), kind};
     return t->v[t->n++].path ? 0 : -ENOMEM;
 }
@@ -215,8 +211,8 @@ static int lines_make(struct lines *t)
     qsort(t->from, t->n_from, sizeof(struct cow_change *), by_from);
     for (size_t i = 0; i < t->c->n && e == 0; i++)
         e = add_change(t, &t->c->v[i]);
-    if (e == 0 && t->n)
-        qsort(t->v, t->n, sizeof(*t->v), by_line);
+    if (e == 0)
+        util_sort(t->v, t->n, sizeof(*t->v), by_line);
     return e;
 }
 

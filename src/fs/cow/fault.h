@@ -42,6 +42,9 @@ bool cow_fault(const char *call);
 #define calloc(...) COW_WRAP_PTR(calloc, __VA_ARGS__)
 #define realloc(...) COW_WRAP_PTR(realloc, __VA_ARGS__)
 #define strdup(...) COW_WRAP_PTR(strdup, __VA_ARGS__)
+/* Only where it would have to allocate. */
+#define util_grow(v, n, room, size) \
+    (*(room) == (n) && cow_fault("util_grow") ? NULL : util_grow(v, n, room, size))
 #define sys_openat2(...) COW_WRAP_SYS(sys_openat2, __VA_ARGS__)
 #define sys_open_path(...) COW_WRAP_SYS(sys_open_path, __VA_ARGS__)
 #define sys_statx_at(...) COW_WRAP_SYS(sys_statx_at, __VA_ARGS__)

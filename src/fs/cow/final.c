@@ -16,68 +16,66 @@ struct final {
     int (*each)(const struct cow_item *i, void *arg);
     void *arg;
     struct path_set {
-        char **v;
-        struct cow_node **of;
+        struct path_of {
+            char *path;
+            struct cow_node *node;
+        } * v;
         size_t n, room;
     } hidden, moved; /* paths of lower, sorted */
 };
 
-static int set_add(struct path_set *s, char *path, struct cow_node *of)
+/* Takes path over; NULL: there was no memory for it. */
+static int set_add(struct path_set *s, char *path, struct cow_node *node)
 {
-    if (!path)
-        return -ENOMEM;
-    if (s->n == s->room) {
-        size_t room = s->room ? s->room * 2 : 64;
-        char **v = realloc(s->v, room * sizeof(*v));
-        struct cow_node **o;
+    struct path_of *v = path ? util_grow(s->v, s->n, &s->room, sizeof(*v)) : NULL;
 
-        if (v)
-            s->v = v;
-        o = v ? realloc(s->of, room * sizeof(struct cow_node *)) : NULL;
-        if (!o) {
-            free(path);
-            return -ENOMEM;
-        }
-        s->of = o;
-        s->room = room;
+    if (!v) {
+        free(path);
+        return -ENOMEM;
     }
-    s->v[s->n] = path;
-    s->of[s->n++] = of;
+    s->v = v;
+    s->v[s->n++] = (struct path_of){path, node};
     return 0;
 }
 
 static void set_fini(struct path_set *s)
 {
     for (size_t i = 0; i < s->n; i++)
-        free(s->v[i]);
+        free(s->v[i].path);
     free(s->v);
-    free(s->of);
 }
 
-static int by_text(const void *a, const void *b)
+static int by_path(const void *a, const void *b)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    const struct path_of *x = a, *y = b;
+
+    return strcmp(x->path, y->path);
 }
 
-/* Index of the path given by its first n bytes, or -1. */
-static ssize_t set_find(const struct path_set *s, const char *path, size_t n)
+static void set_sort(struct path_set *s)
+{
+    util_sort(s->v, s->n, sizeof(*s->v), by_path);
+}
+
+/* The path given by its first n bytes, or NULL. */
+static const struct path_of *set_find(const struct path_set *s, const char *path, size_t n)
 {
     size_t lo = 0, hi = s->n;
 
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        int c = strncmp(path, s->v[mid], n);
+        int c = strncmp(path, s->v[mid].path, n);
 
         if (c == 0)
-            c = s->v[mid][n] ? -1 : 0;
+            c = s->v[mid].path[n] ? -1 : 0;
         if (c == 0)
-            return (ssize_t)mid;
+            return &s->v[mid];
         if (c < 0)
             hi = mid;
         else
             lo = mid + 1;
     }
-    return -1;
+    return NULL;
 }
 
 static char *join(const char *dir, const char *name)
@@ -111,22 +109,6 @@ static int collect_moved(struct final *f)
     return e;
 }
 
-/* The order of the two arrays is one: few directories move, so an insertion sort will do. */
-static void sort_moved(struct path_set *s)
-{
-    for (size_t i = 1; i < s->n; i++) {
-        for (size_t j = i; j > 0 && strcmp(s->v[j - 1], s->v[j]) > 0; j--) {
-            char *path = s->v[j];
-            struct cow_node *of = s->of[j];
-
-            s->v[j] = s->v[j - 1];
-            s->of[j] = s->of[j - 1];
-            s->v[j - 1] = path;
-            s->of[j - 1] = of;
-        }
-    }
-}
-
 /* *ret: the path in the new tree of something of lower that keeps its name, NULL when it is gone or
  * (returns -EAGAIN) when that is not known yet. */
 static int final_path(struct final *f, const char *path, bool skip_self, char **ret)
@@ -135,15 +117,15 @@ static int final_path(struct final *f, const char *path, bool skip_self, char **
 
     *ret = NULL;
     while (n > 0) {
-        ssize_t i = n < all ? set_find(&f->moved, path, n) : -1;
+        const struct path_of *moved = n < all ? set_find(&f->moved, path, n) : NULL;
 
-        if (i >= 0) {
-            if (!f->moved.of[i]->final)
+        if (moved) {
+            if (!moved->node->final)
                 return -EAGAIN;
-            *ret = join(f->moved.of[i]->final, path + n + 1);
+            *ret = join(moved->node->final, path + n + 1);
             return *ret ? 0 : -ENOMEM;
         }
-        if (!(skip_self && n == all) && set_find(&f->hidden, path, n) >= 0)
+        if (!(skip_self && n == all) && set_find(&f->hidden, path, n))
             return 0;
         while (n > 0 && path[n - 1] != '/')
             n--;
@@ -202,7 +184,7 @@ static int walk_name(const char *name, unsigned char type, uint64_t ino, void *a
     if (e < 0)
         return e;
     i.node = cow_node_by_upper(b->f->l, a.dev, a.ino);
-    i.renamed = i.node && set_find(&b->f->hidden, i.node->path, strlen(i.node->path)) >= 0;
+    i.renamed = i.node && set_find(&b->f->hidden, i.node->path, strlen(i.node->path));
     i.hidden = b->node ? cow_name_hidden(b->f->l, b->node, name) : NULL;
     e = b->f->each(&i, b->f->arg);
     if (e != 0 || !S_ISDIR(a.mode))
@@ -382,9 +364,8 @@ int cow_each_item(struct cow_layer *l, int (*each)(const struct cow_item *i, voi
     if (e == 0)
         e = collect_moved(&f);
     if (e == 0) {
-        if (f.hidden.n)
-            qsort(f.hidden.v, f.hidden.n, sizeof(*f.hidden.v), by_text);
-        sort_moved(&f.moved);
+        set_sort(&f.hidden);
+        set_sort(&f.moved);
         e = walk_nodes(&f, true);
     }
     if (e == 0)

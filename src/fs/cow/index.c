@@ -348,23 +348,6 @@ bool cow_is_plain(struct cow_layer *l, const struct sys_ident *id)
     return plain;
 }
 
-bool cow_is_touched(struct cow_layer *l, const struct sys_ident *lower)
-{
-    bool touched;
-
-    if (!l->any || lower->dev != l->lower.dev)
-        return false;
-    pthread_rwlock_rdlock(&l->lock);
-    touched = cow_map_get(&l->by_lower, lower->ino) || cow_map_get(&l->gone, lower->ino);
-    pthread_rwlock_unlock(&l->lock);
-    return touched;
-}
-
-bool cow_is_touched_beneath(struct cow_layer *l, const struct sys_ident *lower_dir)
-{
-    return l->any && lower_dir->dev == l->lower.dev && cow_beneath_has(l, lower_dir->ino);
-}
-
 void cow_index_fini(struct cow_layer *l)
 {
     for (size_t i = 0; i < l->names_room; i++) {

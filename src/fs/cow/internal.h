@@ -107,7 +107,7 @@ struct cow_layer {
     _Atomic bool broken; /* the index misses something that happened: never to be committed */
     bool inside;   /* the storage lies in the work directory: names must be compared with it */
     bool same_fs;  /* storage and lower: objects can be linked and renamed into lower */
-    bool backup;   /* a commit keeps what it replaces, for cow_rollback() */
+    bool backup;   /* a commit keeps what it replaces, for a rollback */
     bool in_place; /* or writes into lower's files (CM-04) */
 
     pthread_mutex_t moves, dirs[COW_DIR_LOCKS], log, dir_lock;
@@ -141,8 +141,6 @@ bool cow_has_mark(const struct cow_layer *l, const char *name);
 
 /* ---- index.c: memory ---- */
 struct cow_node *cow_node_by_lower(struct cow_layer *l, const struct cow_attr *a);
-struct cow_node *cow_node_of(struct cow_layer *l,
-                             const struct cow_attr *a); /* staged, either side */
 struct cow_node *cow_node_by_upper(struct cow_layer *l, uint64_t dev, uint64_t ino);
 /* Made, or found: for this lower object. */
 int cow_node_get(struct cow_layer *l, const struct cow_attr *a, const char *path,
@@ -173,9 +171,8 @@ enum cow_record {
     REC_FULL,
     REC_WHITEOUT,
     REC_UNWHITE,
-    REC_OWNER,
-    REC_KEPT,
-    REC_STEP, /* journal */
+    REC_KEPT = 7, /* 6 was never written */
+    REC_STEP,     /* journal */
     REC_END,
 };
 void cow_put_u32(struct buf *b, uint32_t v);
@@ -222,14 +219,21 @@ int cow_copy_attrs_to(int from_fd, const struct cow_attr *a, int to_fd, const st
                       bool fresh, bool *ret_owner);
 int cow_set_times(int fd, const struct cow_attr *a);
 bool cow_xattrs_same(int a_fd, int b_fd);
+/* 1 when the bytes are the same, 0 when not, or -errno. */
+int cow_same_content(int a_fd, int b_fd);
 
-/* ---- stage.c ---- */
+/* ---- sides.c: an object of lower, and its object in the storage ---- */
 /* "a/b" of an object of lower: the directory's path, plus name unless NULL. */
 int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[PATH_MAX]);
 int cow_lower_open_path(struct cow_layer *l, const char *path, int flags); /* whatever is there */
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
 bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
+#define COW_OBJECT_NAME_MAX 12
+/* In objects/, unless the object was moved. */
+void cow_object_name(const struct cow_node *n, char name[COW_OBJECT_NAME_MAX]);
 int cow_object_open(struct cow_layer *l, const struct cow_node *n, int flags);
+
+/* ---- stage.c, whole.c: copy-up ---- */
 /* Makes the object of what lower_fd (O_PATH) is. Light for files. dir_ino: its directory, or 0. */
 int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint64_t dir_ino,
               const char *path, struct cow_node **ret);
@@ -240,28 +244,37 @@ int cow_stage_name(struct cow_layer *l, struct cow_pos *dir, const char *name,
 /* The same with what the name led to, and its attributes, at hand. */
 int cow_stage_found(struct cow_layer *l, struct cow_pos *dir, const char *name, int fd,
                     const struct cow_attr *a, struct cow_node **ret);
+/* The same by an open object of lower: -EXDEV when it is none. */
+int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
 /* The first write to a small file of lower in one step: a descriptor of its complete object. `id`: what was
  * found there, and is held open. -EAGAIN: nothing happened, to be done step by step. */
 int cow_stage_whole(struct cow_layer *l, struct cow_pos *dir, const char *name,
                     const struct sys_ident *id, int flags);
-/* The same by an open object of lower: -EXDEV when it is none. */
-int cow_stage_fd(struct cow_layer *l, int fd, struct cow_node **ret);
-bool cow_fd_is_ours(struct cow_layer *l, int fd);
-int cow_pos_update(struct cow_layer *l, struct cow_pos *p);
-bool cow_pos_is_root(const struct cow_layer *l, const struct cow_pos *p);
-/* Of a directory that was opened by its name on that side. Takes fd over. */
-int cow_pos_of(struct cow_layer *l, int fd, bool in_upper, struct cow_pos *ret);
-int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struct cow_pos *ret);
-/* For a new name, which the kernel will refuse by itself where the upper directory does. */
-int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
-int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
+
+/* ---- whiteout.c ---- */
 int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name);
 /* The same of what was just found there. */
 int cow_whiteout_of(struct cow_layer *l, struct cow_pos *dir, const char *name,
                     const struct cow_attr *a);
 void cow_unwhite(struct cow_layer *l, struct cow_pos *dir, const char *name);
-int cow_touch(struct cow_pos *dir);
+/* Of a file a name of which went, on either side: the object goes with the last. */
 void cow_maybe_dead(struct cow_layer *l, struct cow_node *n);
+
+/* ---- pos.c ---- */
+pthread_mutex_t *cow_dir_lock(struct cow_layer *l, const struct cow_pos *p);
+int cow_pos_update(struct cow_layer *l, struct cow_pos *p);
+bool cow_pos_is_root(const struct cow_layer *l, const struct cow_pos *p);
+/* Of a directory that was opened by its name on that side. Takes fd over. */
+int cow_pos_of(struct cow_layer *l, int fd, bool in_upper, struct cow_pos *ret);
+bool cow_fd_is_ours(struct cow_layer *l, int fd);
+struct cow_node *cow_node_of(struct cow_layer *l,
+                             const struct cow_attr *a); /* staged, either side */
+/* For a new name, which the kernel will refuse by itself where the upper directory does. */
+int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
+int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
+int cow_touch(struct cow_pos *dir);
+
+/* ---- rename.c ---- */
 /* Several directories' locks, each once and in one order. */
 struct cow_locks {
     pthread_mutex_t *v[4];
@@ -270,14 +283,21 @@ struct cow_locks {
 void cow_locks_add(struct cow_locks *k, pthread_mutex_t *m);
 void cow_locks_take(const struct cow_locks *k);
 void cow_locks_drop(const struct cow_locks *k);
-pthread_mutex_t *cow_dir_lock(struct cow_layer *l, const struct cow_pos *p);
 
 /* ---- look.c ---- */
 /* Is it one component? 0, -EINVAL, -ENAMETOOLONG. */
 int cow_name_check(const char *name);
+static inline bool cow_exists(const struct cow_entry *en)
+{
+    return en->where != COW_NONE && en->where != COW_WHITEOUT;
+}
+/* cow_lookup() of what must be there: else -ENOENT. */
+int cow_find(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret);
 /* What the name leads to, with an O_PATH descriptor of the object that shows (-1: there is none). */
 int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
              struct cow_attr *a, int *ret_fd);
+/* The number under which an object of the upper side shows. */
+uint64_t cow_show_ino(const struct cow_layer *l, uint64_t upper_ino);
 
 /* ---- dir.c ---- */
 /* The position of a directory that was met already, by the attributes of either side: 1, 0, or -EXDEV:
@@ -301,6 +321,9 @@ void cow_quota_forget(struct cow_layer *l, const struct cow_attr *a, int hold_fd
 void cow_quota_fini(struct cow_layer *l);
 
 /* ---- names.c ---- */
+/* Before a new name: the right to it, an upper directory, and COW_NAME_COST, which the caller gives back when
+ * there is no name after all. */
+int cow_may_name(struct cow_layer *l, struct cow_pos *dir);
 int cow_may_remove(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);
 /* The same after cow_may_write_dir() has allowed changes of that directory. */
 int cow_may_remove_name(struct cow_layer *l, struct cow_pos *dir, const struct cow_entry *en);
@@ -322,9 +345,6 @@ int cow_copy_link(int path_fd, int to_dir, const char *to); /* O_PATH of a symli
  * Killed in between, such a directory or file stays open to its owner. */
 int cow_each_closed_name(int dir_fd, cow_each_name_fn *each, void *arg);
 int cow_open_closed(int path_fd, int flags, mode_t right);
-
-/* The number under which an object of the upper side shows. */
-uint64_t cow_show_ino(const struct cow_layer *l, uint64_t upper_ino);
 
 /* ---- final.c: what the tree shall be ---- */
 enum cow_item_kind {
@@ -389,8 +409,6 @@ int cow_plan_room(const struct cow_plan *p); /* 0, -ENOSPC */
 const char *cow_step_at(const struct cow_step *s);
 struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
                               const char *path);
-/* 1 when the bytes are the same, 0 when not, or -errno. */
-int cow_same_content(int a_fd, int b_fd);
 bool cow_node_unchanged(struct cow_layer *l, struct cow_node *n, const struct cow_attr *now);
 
 /* ---- recover.c ---- */

@@ -394,11 +394,6 @@ const char *cow_storage_path(const struct cow_layer *l)
     return l->storage_path;
 }
 
-const char *cow_lower_path(const struct cow_layer *l)
-{
-    return l->lower_path;
-}
-
 int cow_abort(struct cow_layer *l, struct error *err)
 {
     int e = cow_remove_layer(l);

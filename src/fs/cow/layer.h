@@ -76,7 +76,6 @@ void cow_set_progress(struct cow_layer *l, cow_progress *progress, void *arg);
 
 const char *cow_id(const struct cow_layer *l);
 const char *cow_storage_path(const struct cow_layer *l); /* of this layer, for people */
-const char *cow_lower_path(const struct cow_layer *l);   /* as it was when the layer was made */
 
 /* ---- places ---- */
 
@@ -148,10 +147,7 @@ struct cow_path {
 };
 int cow_path(struct cow_layer *l, const char *text, unsigned flags, struct cow_path *w);
 
-/* BD-3, one hash lookup and no call: is this object of lower (a file, or a directory itself) staged;
- * is something beneath this directory of lower; is anything at all. */
-bool cow_is_touched(struct cow_layer *l, const struct sys_ident *lower);
-bool cow_is_touched_beneath(struct cow_layer *l, const struct sys_ident *lower_dir);
+/* Is nothing staged at all? No call. */
 bool cow_is_clean(struct cow_layer *l);
 /* Is what the kernel itself says about the object (not which names it has) what the view shows? */
 bool cow_is_plain(struct cow_layer *l, const struct sys_ident *id);
@@ -181,13 +177,10 @@ struct cow_stat {
     struct stat st;
     struct timespec btime;
 };
-int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_stat *ret);
 /* Of an open object (lower's or upper's), CW-21. */
 int cow_stat_fd(struct cow_layer *l, int fd, struct cow_stat *ret);
 /* Of the directory itself. */
 int cow_stat_pos(struct cow_layer *l, struct cow_pos *dir, struct cow_stat *ret);
-ssize_t cow_readlink(struct cow_layer *l, struct cow_pos *dir, const char *name, char *buf,
-                     size_t size);
 
 /* A snapshot of a directory's names, one for each open description: offsets are places in it and stay
  * valid; reading at 0 takes a new one. Fills struct linux_dirent64. */
@@ -219,8 +212,6 @@ int cow_mkdir(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t
 int cow_mkdir_new(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_mknod(struct cow_layer *l, struct cow_pos *dir, const char *name, mode_t mode);
 int cow_symlink(struct cow_layer *l, const char *target, struct cow_pos *dir, const char *name);
-int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
-             const char *name);
 /* An O_TMPFILE, or any open file of lower or the layer that still may be linked. */
 int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name);
 int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name);
@@ -238,15 +229,11 @@ enum cow_need {
     COW_NEED_OWNER, /* chmod, utimens with times, ACLs */
     COW_NEED_WRITE, /* utimens to now, user.* attributes */
 };
-int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum cow_need need);
 int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need);
-int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need);
 /* A position that has its upper directory: for AF_UNIX bind on (upper_fd, name) and the like. The
  * name must be looked up and be absent first; cow_named() tells the layer afterwards. */
 int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir);
 int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name);
-/* chown that the kernel refused: wanted owner as the layer's own, shown by cow_stat (CW-18). */
-int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid);
 
 /* ---- quota (RD-01, QT-01) ----
  * Copies and names are reserved before and given back on failure. Calls by descriptor are the caller's
@@ -327,8 +314,8 @@ struct cow_report {
 };
 void cow_report_fini(struct cow_report *r);
 
-/* All of the layers or none (TX-04), each of another work directory. 0; -EBUSY: another commit holds a work directory too long;
- * -ESTALE: conflicts, nothing was touched; any other error: nothing was touched, or (report says
+/* All of the layers or none (TX-04), each of another work directory. 0; -EBUSY: another commit holds a work
+ * directory too long; -ESTALE: conflicts, nothing was touched; any other error: nothing was touched, or (report says
  * "recover") the commit is past its point of no return and recover finishes it. The storage of a
  * committed layer is removed; the objects must still be freed. */
 int cow_commit(struct cow_layer *const *layers, size_t n, struct cow_report *report,

@@ -90,19 +90,13 @@ static int load_name(struct cow_layer *l, enum cow_record type, struct cow_get *
     return cow_name_add(l, dir, cow_get_str(g), NAME_WHITEOUT, &hidden);
 }
 
-static int load_about_node(struct cow_layer *l, enum cow_record type, struct cow_get *g)
+static int load_full(struct cow_layer *l, struct cow_get *g)
 {
     struct cow_node *n = load_find(l, cow_get_u32(g));
 
     if (!n)
         return -EBADMSG;
-    if (type == REC_FULL) {
-        n->light = false;
-        return 0;
-    }
-    n->has_owner = true;
-    n->uid = cow_get_u32(g);
-    n->gid = cow_get_u32(g);
+    n->light = false;
     return 0;
 }
 
@@ -121,8 +115,7 @@ static int load_record(enum cow_record type, struct cow_get *g, void *arg)
     case REC_NODE: return load_node(l, g);
     case REC_WHITEOUT:
     case REC_UNWHITE: return load_name(l, type, g);
-    case REC_FULL:
-    case REC_OWNER: return load_about_node(l, type, g);
+    case REC_FULL: return load_full(l, g);
     case REC_KEPT:
         l->kept = true;
         free(l->reason);

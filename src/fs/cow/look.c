@@ -138,6 +138,13 @@ int cow_lookup(struct cow_layer *l, struct cow_pos *dir, const char *name, struc
     return e;
 }
 
+int cow_find(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret)
+{
+    int e = cow_lookup(l, dir, name, ret);
+
+    return e == 0 && !cow_exists(ret) ? -ENOENT : e;
+}
+
 int cow_look(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_entry *ret,
              struct cow_attr *a, int *ret_fd)
 {
@@ -159,21 +166,6 @@ int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name)
     int fd, e = cow_look(l, dir, name, &en, &a, &fd);
 
     return e < 0 ? e : fd < 0 ? -ENOENT : fd;
-}
-
-ssize_t cow_readlink(struct cow_layer *l, struct cow_pos *dir, const char *name, char *buf,
-                     size_t size)
-{
-    int fd = cow_open_path(l, dir, name);
-    ssize_t n;
-
-    if (fd < 0)
-        return fd;
-    n = readlinkat(fd, "", buf, size);
-    /* ENOENT is what the kernel says to the empty path of an object that is no link. */
-    n = n < 0 ? (errno == ENOENT ? -EINVAL : -errno) : n;
-    util_close(fd);
-    return n;
 }
 
 /* ---- attributes ---- */
@@ -224,20 +216,6 @@ static void show(struct cow_layer *l, const struct cow_node *n, const struct cow
     st->st_atim = cow_time(a->atime);
     st->st_mtim = cow_time(a->mtime);
     st->st_ctim = cow_time(a->ctime);
-}
-
-int cow_stat(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_stat *ret)
-{
-    struct cow_attr a = {0};
-    struct cow_entry en;
-    int e = look(l, dir, name, &en, &a, NULL);
-
-    if (e < 0)
-        return e;
-    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
-        return -ENOENT;
-    show(l, en.node, &a, en.where != COW_LOWER, ret);
-    return 0;
 }
 
 int cow_stat_fd(struct cow_layer *l, int fd, struct cow_stat *ret)

@@ -3,8 +3,6 @@
  * Making and removing names in the merged view. Any thread; a directory's names change under its lock.
  * The name is the child's: one component, checked by the caller. Errors are what the kernel would say.
  */
-#include <stdio.h>
-
 #include "fs/cow/internal.h"
 #include "fs/resolve.h"
 
@@ -15,12 +13,16 @@ int cow_named(struct cow_layer *l, struct cow_pos *dir, const char *name)
     return dir->node ? cow_name_add(l, dir->node, name, NAME_UPPER, NULL) : 0;
 }
 
-static bool exists(const struct cow_entry *en)
-{
-    return en->where == COW_UPPER || en->where == COW_STAGED || en->where == COW_LOWER;
-}
-
 /* ---- making ---- */
+
+int cow_may_name(struct cow_layer *l, struct cow_pos *dir)
+{
+    int e = cow_may_create(l, dir);
+
+    if (e == 0)
+        e = cow_writable_dir(l, dir);
+    return e < 0 ? e : cow_quota_reserve(l, COW_NAME_COST);
+}
 
 struct make {
     mode_t mode;
@@ -57,13 +59,9 @@ static int make_locked(struct cow_layer *l, struct cow_pos *dir, const char *nam
         e = cow_lookup(l, dir, name, &en);
     if (e < 0)
         return e;
-    if (exists(&en))
+    if (cow_exists(&en))
         return -EEXIST;
-    e = cow_may_create(l, dir);
-    if (e == 0)
-        e = cow_writable_dir(l, dir);
-    if (e == 0)
-        e = cow_quota_reserve(l, COW_NAME_COST);
+    e = cow_may_name(l, dir);
     if (e < 0)
         return e;
     e = cow_named(l, dir, name);
@@ -125,39 +123,6 @@ static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *di
     e = make(l, dir, name, &(struct make){.from_dir = AT_FDCWD, .from = path});
     util_close(fd);
     return e;
-}
-
-int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
-             const char *name)
-{
-    struct cow_entry en, to;
-    struct cow_node *n;
-    int e = cow_lookup(l, from, old, &en);
-
-    if (e < 0)
-        return e;
-    if (!exists(&en))
-        return -ENOENT;
-    e = cow_lookup(l, dir, name, &to);
-    if (e == 0 && exists(&to))
-        e = -EEXIST;
-    if (e < 0)
-        return e;
-    if (S_ISDIR(en.id.mode))
-        return -EPERM;
-    if (en.where == COW_UPPER)
-        return make(l, dir, name, &(struct make){.from_dir = from->upper_fd, .from = old});
-    n = en.node;
-    if (en.where == COW_LOWER) {
-        if (from->foreign)
-            return -EXDEV;
-        e = cow_may_write_dir(l, dir);
-        if (e == 0)
-            e = cow_stage_name(l, from, old, &n);
-        if (e < 0)
-            return e;
-    }
-    return link_node(l, n, dir, name);
 }
 
 int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name)
@@ -265,15 +230,14 @@ static int unlink_locked(struct cow_layer *l, struct cow_pos *dir, const char *n
     struct cow_attr a = {0};
     int e = cow_look(l, dir, name, &en, &a, NULL);
 
+    if (e == 0 && !cow_exists(&en))
+        e = -ENOENT;
+    if (e == 0)
+        e = cow_may_remove(l, dir, &en);
+    if (e == 0 && S_ISDIR(en.id.mode))
+        e = -EISDIR;
     if (e < 0)
         return e;
-    if (!exists(&en))
-        return -ENOENT;
-    e = cow_may_remove(l, dir, &en);
-    if (e < 0)
-        return e;
-    if (S_ISDIR(en.id.mode))
-        return -EISDIR;
     return en.in_upper ? remove_upper(l, dir, name, &en) : remove_lower(l, dir, name, &en, &a);
 }
 
@@ -291,7 +255,7 @@ int cow_unlink(struct cow_layer *l, struct cow_pos *dir, const char *name)
 /* A directory of lower that goes needs a node, so that positions in it notice. */
 int cow_bury(struct cow_layer *l, struct cow_pos *gone)
 {
-    char path[PATH_MAX], name[12];
+    char path[PATH_MAX], name[COW_OBJECT_NAME_MAX];
     struct cow_attr a;
     struct cow_node *n = gone->node;
     int e = 0;
@@ -308,7 +272,7 @@ int cow_bury(struct cow_layer *l, struct cow_pos *gone)
     pthread_mutex_lock(&n->latch);
     if (n->staged && !n->moved) {
         /* Descriptors of its upper side now find it removed, as the kernel would have it. */
-        snprintf(name, sizeof(name), "%u", n->id);
+        cow_object_name(n, name);
         if (unlinkat(l->objects_fd, name, AT_REMOVEDIR) == 0)
             cow_quota_release(l, COW_NAME_COST);
         else
@@ -344,13 +308,10 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
     struct cow_locks locks = {0};
     struct cow_entry en;
     struct cow_attr attr, a = {0};
-    int e = cow_lookup(l, dir, name, &en);
+    int e = cow_find(l, dir, name, &en);
 
-    if (e < 0)
-        return e;
-    if (!exists(&en))
-        return -ENOENT;
-    e = cow_may_remove(l, dir, &en);
+    if (e == 0)
+        e = cow_may_remove(l, dir, &en);
     if (e == 0)
         e = cow_enter(l, dir, name, &gone);
     if (e < 0)
@@ -364,7 +325,7 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
         e = cow_pos_update(l, &gone);
     if (e == 0)
         e = cow_attr_fd(gone.upper_fd >= 0 ? gone.upper_fd : gone.lower_fd, &attr);
-    if (e == 0 && (!exists(&en) || attr.ino != en.id.ino || (gone.node && gone.node->dead)))
+    if (e == 0 && (!cow_exists(&en) || attr.ino != en.id.ino || (gone.node && gone.node->dead)))
         e = -ENOENT;
     if (e == 0)
         e = rmdir_locked(l, dir, name, &en, &a, &gone);
@@ -376,14 +337,11 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
 
 static int change_node(struct cow_layer *l, struct cow_node *n, enum cow_need need)
 {
-    int fd;
-
     /* The object is ours although lower's is not: the kernel would let us do anything to it. */
     if (n->has_owner && need == COW_NEED_OWNER && n->uid != geteuid())
         return -EPERM;
     n->attrs = true;
-    fd = cow_object_open(l, n, O_PATH);
-    return fd;
+    return cow_object_open(l, n, O_PATH);
 }
 
 static int change_lower(struct cow_layer *l, int fd, enum cow_need need, struct cow_node **ret)
@@ -398,28 +356,6 @@ static int change_lower(struct cow_layer *l, int fd, enum cow_need need, struct 
     return e == -EXDEV ? -EROFS : e;
 }
 
-int cow_change(struct cow_layer *l, struct cow_pos *dir, const char *name, enum cow_need need)
-{
-    struct cow_node *n = NULL;
-    struct cow_entry en;
-    int e = cow_lookup(l, dir, name, &en), fd;
-
-    if (e < 0)
-        return e;
-    if (!exists(&en))
-        return -ENOENT;
-    if (en.where == COW_UPPER)
-        return sys_open_path(dir->upper_fd, name, O_NOFOLLOW);
-    if (en.where == COW_LOWER) {
-        fd = sys_open_path(dir->lower_fd, name, O_NOFOLLOW);
-        if (fd < 0)
-            return fd;
-        e = change_lower(l, fd, need, &n);
-        util_close(fd);
-    }
-    return e < 0 ? e : change_node(l, en.node ? en.node : n, need);
-}
-
 int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need)
 {
     struct cow_node *n = cow_node_of_fd(l, fd);
@@ -432,30 +368,4 @@ int cow_change_fd(struct cow_layer *l, int fd, enum cow_need need)
     if (!n)
         e = change_lower(l, fd, need, &n);
     return e < 0 ? e : change_node(l, n, need);
-}
-
-int cow_change_pos(struct cow_layer *l, struct cow_pos *dir, enum cow_need need)
-{
-    int e = cow_pos_update(l, dir);
-
-    if (e < 0)
-        return e;
-    return cow_change_fd(l, dir->upper_fd >= 0 ? dir->upper_fd : dir->lower_fd, need);
-}
-
-int cow_set_owner(struct cow_layer *l, struct cow_node *node, uid_t uid, gid_t gid)
-{
-    _cleanup_buf_ struct buf b = {0};
-    int e;
-
-    cow_put_u32(&b, node->id);
-    cow_put_u32(&b, uid);
-    cow_put_u32(&b, gid);
-    e = cow_log(l, REC_OWNER, &b);
-    if (e < 0)
-        return e;
-    node->uid = uid;
-    node->gid = gid;
-    node->has_owner = true;
-    return 0;
 }

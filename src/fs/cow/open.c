@@ -125,11 +125,7 @@ static int open_new_locked(struct cow_layer *l, struct cow_pos *dir, const char 
     int e = cow_name_check(name), fd;
 
     if (e == 0)
-        e = cow_may_create(l, dir);
-    if (e == 0)
-        e = cow_writable_dir(l, dir);
-    if (e == 0)
-        e = cow_quota_reserve(l, COW_NAME_COST);
+        e = cow_may_name(l, dir);
     if (e < 0)
         return e;
     fd = openat(dir->upper_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
@@ -203,7 +199,7 @@ int cow_open(struct cow_layer *l, struct cow_pos *dir, const char *name, int fla
         e = cow_lookup(l, dir, name, &en);
         if (e < 0)
             return e;
-        if (en.where != COW_NONE && en.where != COW_WHITEOUT) {
+        if (cow_exists(&en)) {
             e = open_entry(l, dir, name, &en, flags);
             if (e != -ENOENT || !(flags & O_CREAT))
                 return e;

@@ -16,17 +16,11 @@
 struct cow_step *cow_plan_add(struct cow_plan *p, enum cow_op op, char base, const char *source,
                               const char *path)
 {
-    struct cow_step *s;
+    struct cow_step *v = util_grow(p->v, p->n, &p->room, sizeof(*v)), *s;
 
-    if (p->n == p->room) {
-        size_t room = p->room ? p->room * 2 : 256;
-        struct cow_step *v = realloc(p->v, room * sizeof(*v));
-
-        if (!v)
-            return NULL;
-        p->v = v;
-        p->room = room;
-    }
+    if (!v)
+        return NULL;
+    p->v = v;
     s = &p->v[p->n];
     *s = (struct cow_step){.op = op, .base = base, .seq = p->n};
     s->path = strdup(path);
@@ -485,8 +479,7 @@ int cow_plan_make(struct cow_layer *l, struct cow_report *report, struct cow_pla
         cow_plan_fini(&p);
         return e;
     }
-    if (p.n)
-        qsort(p.v, p.n, sizeof(*p.v), step_order);
+    util_sort(p.v, p.n, sizeof(*p.v), step_order);
     *ret = p;
     return 0;
 }

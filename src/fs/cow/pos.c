@@ -155,12 +155,10 @@ int cow_root(struct cow_layer *l, struct cow_pos *ret)
 int cow_enter(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_pos *ret)
 {
     struct cow_entry en;
-    int e = cow_lookup(l, dir, name, &en), fd;
+    int e = cow_find(l, dir, name, &en), fd;
 
     if (e < 0)
         return e;
-    if (en.where == COW_NONE || en.where == COW_WHITEOUT)
-        return -ENOENT;
     if (!S_ISDIR(en.id.mode))
         return -ENOTDIR;
     fd = sys_open_path(en.in_upper ? dir->upper_fd : dir->lower_fd, name, O_DIRECTORY | O_NOFOLLOW);
