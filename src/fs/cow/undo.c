@@ -15,7 +15,7 @@ static int undo_return(struct apply *a, const char *name, const char *path,
                        const struct cow_step *s)
 {
     _cleanup_place_ struct place at = {-1, NULL};
-    struct cow_attr kept;
+    struct cow_attr kept, there;
     int e = cow_attr_at(a->limbo_fd, name, &kept);
 
     if (e < 0)
@@ -23,12 +23,19 @@ static int undo_return(struct apply *a, const char *name, const char *path,
     e = apply_place(a, 'L', path, &at);
     if (e < 0)
         return e;
+    if (cow_attr_at(at.fd, at.name, &there) == 0 && cow_attr_same(&s->attr, &there))
+        return 0; /* a copy was made, but it did not leave */
     if (S_ISDIR(kept.mode))
         apply_forget(a);
     e = apply_move(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
-    if (e == 0 && s->op != STEP_OUT && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
+    if (e < 0 || s->op == STEP_OUT || !S_ISDIR(kept.mode))
+        return e;
+    e = cow_attr_at(at.fd, at.name, &there);
+    if (e == 0 && there.mode != s->attr.mode &&
         fchmodat(at.fd, at.name, s->attr.mode & 07777, 0) < 0)
         e = -errno;
+    if (e == 0 && (kept.uid != s->attr.uid || kept.gid != s->attr.gid))
+        apply_note_owner(a, path, s->attr.uid, s->attr.gid);
     return e;
 }
 
@@ -102,16 +109,17 @@ static int undo_mkdir(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place at = {-1, NULL};
     const struct cow_step *before = s > a->p->v ? s - 1 : s;
-    struct cow_attr there;
+    struct cow_attr there, kept;
     int e = apply_place(a, 'L', s->path, &at);
 
     if (e == 0)
         e = cow_attr_at(at.fd, at.name, &there);
     if (e < 0)
         return e == -ENOENT || e == -ENOTDIR ? 0 : e;
-    /* What was in its way is back, or was never moved. */
+    /* What was in its way is back, maybe as a copy, or was never moved. */
     if (before->op == STEP_ASIDE && strcmp(before->source, s->path) == 0 &&
-        cow_attr_same(&before->attr, &there))
+        (cow_attr_same(&before->attr, &there) ||
+         cow_attr_at(a->limbo_fd, before->path, &kept) == -ENOENT))
         return 0;
     apply_forget(a);
     return unlinkat(at.fd, at.name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
