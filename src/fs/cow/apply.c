@@ -211,10 +211,24 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to->fd, to->name, 0);
 }
 
+/* It was taken already; or it is a file of lower that others replaced or removed before it could be kept, which
+ * would never be otherwise. (Bytes that were staged follow: step_write().) */
+static int nothing_to_place(struct apply *a, const struct place *to, const struct cow_step *s)
+{
+    struct cow_attr there;
+    int e = cow_attr_at(to->fd, to->name, &there);
+
+    if (e != -ENOENT || s->base != 'X' || !s->attr.ino || S_ISDIR(s->attr.mode))
+        return e;
+    buf_add_quoted(&a->report->notes, "", s->path);
+    buf_adds(&a->report->notes, ": what was to be moved there was replaced or removed meanwhile\n");
+    return 0;
+}
+
 static int step_place(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
-    struct cow_attr source, there;
+    struct cow_attr source;
     int e = apply_place(a, 'L', s->path, &to);
 
     if (e < 0)
@@ -222,8 +236,8 @@ static int step_place(struct apply *a, const struct cow_step *s)
     e = apply_place(a, s->base, s->source, &from);
     if (e == 0)
         e = cow_attr_at(from.fd, from.name, &source);
-    if (e == -ENOENT) /* taken already? */
-        return cow_attr_at(to.fd, to.name, &there);
+    if (e == -ENOENT)
+        return nothing_to_place(a, &to, s);
     if (e == 0 && s->op == STEP_PLACE) {
         e = place_link(a, &from, &to, s);
     } else if (e == 0) {
@@ -273,6 +287,8 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     bool owner;
     int e;
 
+    if (to_fd == -ENOENT && s->op == STEP_ATTRS && !S_ISDIR(s->attr.mode))
+        return 0; /* see nothing_to_place() */
     if (to_fd < 0)
         return to_fd;
     if (s->op == STEP_TIMES) {
