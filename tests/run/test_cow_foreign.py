@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common import GRANTS, LIMIT, run, sandlock, tree_state, wait_until
+from common import GRANTS, LIMIT, native, run, sandlock, tree_state, wait_until
 from test_cow_faults import MAKING, faulty, shape
 
 USER = 65534
@@ -154,3 +154,16 @@ def test_copy_is_taken_back(work, what):
         assert 'interrupted' not in sandlock('recover', *storage, work, **ORDINARY).stdout
         copied += (work / 'closed').stat().st_uid == USER and 'closed: the owner could not be set to 0:0' in done.stdout
     assert copied > 1
+
+
+@pytest.mark.parametrize('names', [('closed', 'mine'), ('mine', 'closed'), ('other', 'mine'), ('mine', 'other')])
+def test_exchange_with_theirs(work, names):
+    """Which a commit could not move: refused like its rename."""
+    text = 'import ctypes; print(ctypes.CDLL(None).renameat2(-100, b\'%s\', -100, b\'%s\', 2))' % names
+    bare = with_directories(work.parent / 'bare')
+    for top in (bare, with_directories(work)):
+        (top / 'other').mkdir(mode=0o755)
+    assert native('python3', '-c', text, cwd=bare, **ORDINARY).stdout == '0\n'
+    before = shape(work)
+    assert inside(work, f'/usr/bin/python3 -c "{text}"; mv mine 2; mv 2 mine').stdout == '-1\n'
+    assert shape(work) == before
