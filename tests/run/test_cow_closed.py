@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from common import GRANTS, LIMIT, native, open_all, run, sandlock, storage_at
-from test_cow_faults import MAKING, ended, faulty, settle
+from test_cow_faults import ENV, MAKING, ended, faulty, settle
 
 # New directories and files of all kinds, one in another; old ones; a file moved into one.
 CHANGES = r'''
@@ -166,3 +166,53 @@ def test_rolled_back(work, storage):
         assert shape(top) == old, when
         back += 1
     assert back > 3
+
+
+PLAIN = ['setpriv', '--bounding-set=-all', '--inh-caps=-all'] if os.geteuid() == 0 else []
+
+# Each call with its errno: what their owner may do with directories and files that he may not write to or search.
+OWNED = r'''
+import ctypes, os
+def do(what, *args):
+    try: print(what.__name__, args[0], what(*args))
+    except OSError as e: print(what.__name__, args[0], e.errno)
+def exchange(a, b):
+    if ctypes.CDLL(None, use_errno=True).renameat2(-100, a.encode(), -100, b.encode(), 2):
+        raise OSError(ctypes.get_errno(), a)
+def mode(path): return oct(os.stat(path).st_mode)
+os.makedirs("to/sub")
+for name in ("fast", "none"):
+    do(os.rename, name, "to/" + name); do(os.rename, name, "to/sub"); do(exchange, name, "to/sub"); do(exchange, "to/sub", name)
+    do(os.rename, name, name + "2"); do(os.rename, name + "2", name); do(exchange, name, "old"); do(mode, "old")
+    do(exchange, name, "old"); do(os.rename, name, "void"); do(mode, "void"); do(os.rename, "void", "to/void")
+    do(os.chmod, "void", 0o755); do(os.rename, "void", "to/" + name); do(os.chmod, "to/" + name, 0o511); do(mode, "to/" + name)
+    do(os.rename, "to/" + name, "void"); do(os.rename, "to/" + name, "to/again" + name); do(os.utime, "to/again" + name, (9, 9))
+    do(os.mkdir, "void")
+for name in ("shut", "dark"):
+    do(os.chmod, name, 0o640); do(mode, name); do(os.rename, name, name + "2"); do(os.chmod, name + "2", 0); do(mode, name + "2")
+do(os.rmdir, "gone"); do(os.mkdir, "gone")
+'''
+
+
+@pytest.mark.parametrize('more', [[], ['--commit-backup'], ['--commit-in-place']])
+def test_its_owner_may(tmp_path, storage, more):
+    """Move them within their directory, and change their modes, as the kernel has it."""
+    tmp_path.chmod(0o755)
+    tops = tmp_path / 'bare', tmp_path / 'work'
+    for top in tops:
+        for folder, bits in (('fast', 0o555), ('none', 0), ('shut', 0), ('old', 0o755), ('void', 0o755), ('gone', 0o555)):
+            (top / folder).mkdir(parents=True)
+            if folder in ('fast', 'old'):
+                (top / folder / 'in').write_text(folder)
+            (top / folder).chmod(bits)
+        (top / 'dark').write_text('dark')
+        (top / 'dark').chmod(0)
+        top.chmod(0o755)
+    bare = native(*PLAIN, 'python3', '-Bc', OWNED, cwd=tops[0], env=ENV)
+    done = run('-w', '/dev/null', '--workdir', tops[1], '--cwd', tops[1], *storage, *more, '--', 'python3', '-Bc', OWNED,
+               timeout=LIMIT, env=ENV)
+    assert (bare.stderr, done.stderr) == ('', '')
+    assert done.stdout.splitlines() == bare.stdout.splitlines() and bare.stdout.count(' 13\n') > 3
+    assert not sandlock('recover', *storage, tops[1]).stdout
+    assert shape(tops[1]) == shape(tops[0])
+    open_all(tmp_path)

@@ -60,12 +60,13 @@ def numbers(names):
     return ','.join(str(NR[n]) for n in names if n in NR)
 
 
-def faulty(work, calls, when, fault, *words):
+def faulty(work, calls, when, fault, *words, **options):
     """sandlock with these words, disturbed at one of its calls (0: not); then as disturbed()."""
     counts = work.parent / 'counts'
+    options.setdefault('env', ENV)
     done = subprocess.run([helper('faults'), numbers(calls), str(when), str(fault), counts, '--', SANDLOCK, *words],
-                          env=ENV, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          timeout=LIMIT, check=False)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          timeout=LIMIT, check=False, **options)
     seen, happened, _ = counts.read_text().split()
     return done, int(seen), happened == '1'
 

@@ -2,12 +2,15 @@
 """An ordinary user's commit where files and directories are somebody else's, who lets him write."""
 import os
 import shutil
+import signal
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from common import LIMIT, run, sandlock
+from common import GRANTS, LIMIT, native, run, sandlock, tree_state, wait_until
+from test_cow_faults import MAKING, faulty, shape
 
 USER = 65534
 ORDINARY = {'user': USER, 'group': USER, 'extra_groups': [], 'env': {'PATH': '/usr/bin:/bin', 'HOME': '/'}}
@@ -74,3 +77,93 @@ def test_directory_of_theirs(work, args):
     inside(work, 'rmdir closed; mkdir closed; echo x >closed/new; mkdir d; ! mv stays d/ && ! mv stays other', *args)
     assert (work / 'closed').stat().st_uid == USER and (work / 'closed/new').read_text() == 'x\n'
     assert (work / 'stays').stat().st_uid == 0 and not os.listdir(work / 'd')
+
+
+REPLACED = ['rmdir closed; echo x >closed', 'rmdir closed; mkdir closed; echo x >closed/new', 'rmdir closed',
+            'mv -T mine closed']
+
+
+def with_directories(top):
+    """One of somebody else's, which an ordinary user may remove and not move, and one of his own."""
+    top.mkdir(exist_ok=True)
+    top.chmod(0o777)
+    for name, user, mode in (('closed', 0, 0o555), ('mine', USER, 0o755)):
+        (top / name).mkdir()
+        (top / name).chmod(mode)
+        os.chown(top / name, user, user)
+        os.utime(top / name, (5, 5))
+    return top
+
+
+def both(top):
+    return {name: value for name, value in shape(top).items() if name not in ('shared', 'theirs')}
+
+
+@pytest.mark.parametrize('what', REPLACED)
+def test_backup_of_what_cannot_be_moved(work, what):
+    bare = with_directories(work.parent / 'bare')
+    subprocess.run(['sh', '-c', what], cwd=bare, check=True, **ORDINARY)
+    inside(with_directories(work), what, '--commit-backup')
+    assert both(work) == both(bare)
+
+
+def interrupted(work, what, when):
+    """A commit with a backup, killed before one of its calls (0: not): its number when it can be taken back, and how
+    many calls there were."""
+    storage = ['--fs-storage', work.parent / 'state']
+    _, count, _ = faulty(work, MAKING, when, -int(signal.SIGKILL), 'run', *GRANTS, '-w', '/dev/null', *storage,
+                         '--commit-backup', '--workdir', work, '--cwd', work, '--', 'sh', '-c', what, **ORDINARY)
+    assert wait_until(lambda: 'running' not in sandlock('recover', *storage, work, **ORDINARY).stdout)
+    listed = sandlock('recover', *storage, work, **ORDINARY).stdout.split()
+    return listed[0] if listed[1:2] == ['interrupted'] else None, count
+
+
+def without(state):
+    """Times of a directory of somebody else's cannot be set, and a copy of one is the user's."""
+    return {name: value[:1] + value[3:5] + (name != '.' and value[5],) + value[6:] for name, value in state.items()}
+
+
+@pytest.mark.parametrize('what', REPLACED)
+def test_copy_is_taken_back(work, what):
+    """From wherever the commit was killed, also by a rollback that was killed itself."""
+    storage = ['--fs-storage', work.parent / 'state']
+    before = without(tree_state(with_directories(work)))
+    (work.parent / 'counts').write_text('')
+    (work.parent / 'counts').chmod(0o666)
+    shutil.copytree(work, work.parent / 'old')
+    _, count = interrupted(work, what, 0)
+    copied = 0
+    for n, when in enumerate(range(count, count - 40, -2)):
+        for name in os.listdir(work):
+            shutil.rmtree(work / name) if (work / name).is_dir() else (work / name).unlink()
+        for name in ('shared', 'theirs'):
+            shutil.copy2(work.parent / 'old' / name, work / name)
+        with_directories(work)
+        before = without(tree_state(work))
+        ident, _ = interrupted(work, what, when)
+        if not ident:
+            continue
+        command = ['recover', *storage, '--rollback', ident, work]
+        done, _, _ = faulty(work, MAKING, 1 + n * 5 % 23, -int(signal.SIGKILL), *command, **ORDINARY)
+        if done.returncode:
+            done = sandlock(*command, **ORDINARY)
+        if 'complete' in done.stderr:
+            assert sandlock('recover', *storage, '--commit', ident, work, **ORDINARY).returncode == 0
+            continue
+        assert without(tree_state(work)) == before, (when, done.stdout, done.stderr)
+        assert 'interrupted' not in sandlock('recover', *storage, work, **ORDINARY).stdout
+        copied += (work / 'closed').stat().st_uid == USER and 'closed: the owner could not be set to 0:0' in done.stdout
+    assert copied > 1
+
+
+@pytest.mark.parametrize('names', [('closed', 'mine'), ('mine', 'closed'), ('other', 'mine'), ('mine', 'other')])
+def test_exchange_with_theirs(work, names):
+    """Which a commit could not move: refused like its rename."""
+    text = 'import ctypes; print(ctypes.CDLL(None).renameat2(-100, b\'%s\', -100, b\'%s\', 2))' % names
+    bare = with_directories(work.parent / 'bare')
+    for top in (bare, with_directories(work)):
+        (top / 'other').mkdir(mode=0o755)
+    assert native('python3', '-c', text, cwd=bare, **ORDINARY).stdout == '0\n'
+    before = shape(work)
+    assert inside(work, f'/usr/bin/python3 -c "{text}"; mv mine 2; mv 2 mine').stdout == '-1\n'
+    assert shape(work) == before

@@ -3,12 +3,14 @@
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import time
 
 import pytest
 
-from common import LIMIT, SANDLOCK, run, sandlock, storage_at, tree_state, wait_until
+from common import GRANTS, LIMIT, SANDLOCK, run, sandlock, storage_at, tree_state, wait_until
+from test_cow_faults import MAKING, ended, faulty, settle
 
 MB = 1 << 20
 
@@ -181,3 +183,35 @@ def test_refused():
                        (['--workdir', '/tmp', '--commit-in-place', '--commit-backup'], '--commit-backup')):
         done = subprocess.run([SANDLOCK, 'run', *args, '--', 'true'], capture_output=True, text=True, check=False)
         assert done.returncode in (2, 125) and word in done.stderr and done.stderr.count('\n') == 1, done
+
+
+@pytest.mark.parametrize('change,more', [('echo new >file; mv file moved', ['--commit-in-place']),
+                                         ('mv file moved; chmod 600 moved', []), ('mv file moved', [])])
+def test_replaced_by_others_in_the_middle(work, change, more):
+    """A commit that was killed is finished whatever others have put in the place of what it was to move."""
+    def attempt(when):
+        (work / 'moved').unlink(missing_ok=True)
+        (work / 'file').write_text('old')
+        _, count, _ = faulty(work, MAKING, when, -int(signal.SIGKILL), 'run', *GRANTS, *more, '--workdir', work,
+                             '--cwd', work, '--', 'sh', '-c', change)
+        ended(work)
+        return count, 'interrupted' in sandlock('recover', work).stdout
+
+    count, _ = attempt(0)
+    found = 0
+    for when in range(count - 14, count - 34, -1):
+        if not attempt(when)[1] or (work / 'moved').exists() or not (work / 'file').exists():
+            settle(work)
+            continue
+        (work / 'theirs').write_text('by others')
+        (work / 'theirs').rename(work / 'file')
+        ident = sandlock('recover', work).stdout.split()[0]
+        done = sandlock('recover', '--commit', ident, work)
+        assert done.returncode == 0 and not sandlock('recover', work).stdout, done
+        assert (work / 'file').read_text() == 'by others'
+        if (work / 'moved').exists():
+            assert (work / 'moved').read_text() == ('new\n' if 'new' in change else 'old')
+        else:
+            assert 'new' not in change and 'moved: what was to be moved there' in done.stdout + done.stderr
+        found += 1
+    assert found

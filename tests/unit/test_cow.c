@@ -230,6 +230,35 @@ static void test_conflict_ours(void **state)
     one_fini(&o);
 }
 
+/* Another file by then, to which the run has nothing to say: what it wrote goes to the new name. */
+static void test_conflict_ours_moved(void **state)
+{
+    struct cow_report report = {.ours = true};
+    struct error err = {0};
+    struct one o;
+    char text[32] = "";
+    int fd;
+
+    (void)state;
+    fix_in_place = true;
+    one_make(&o);
+    fix_in_place = false;
+    assert_int_equal(write_to(&o, &o.root, "file", O_TRUNC, "ours\n"), 0);
+    assert_int_equal(cow_rename(o.l, &o.root, "file", &o.root, "moved", 0), 0);
+    put(o.fd, "theirs", 0644, "by others\n");
+    assert_int_equal(renameat(o.fd, "theirs", o.fd, "file"), 0);
+    assert_int_equal(cow_commit(&o.l, 1, &report, &err), 0);
+    for (int i = 0; i < 2; i++) {
+        fd = openat(o.fd, i ? "file" : "moved", O_RDONLY);
+        memset(text, 0, sizeof(text));
+        assert_true(read(fd, text, sizeof(text) - 1) > 0);
+        assert_string_equal(text, i ? "by others\n" : "ours\n");
+        close(fd);
+    }
+    cow_report_fini(&report);
+    one_fini(&o);
+}
+
 /* ---- storage ---- */
 
 static void test_storage_is_private(void **state)
@@ -341,10 +370,15 @@ static void test_states_and_damage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changes),           cmocka_unit_test(test_diff_applies),
-        cmocka_unit_test(test_no_change),         cmocka_unit_test(test_conflicts),
-        cmocka_unit_test(test_conflict_ours),     cmocka_unit_test(test_storage_is_private),
-        cmocka_unit_test(test_storage_inside),    cmocka_unit_test(test_storage_beside),
+        cmocka_unit_test(test_changes),
+        cmocka_unit_test(test_diff_applies),
+        cmocka_unit_test(test_no_change),
+        cmocka_unit_test(test_conflicts),
+        cmocka_unit_test(test_conflict_ours),
+        cmocka_unit_test(test_conflict_ours_moved),
+        cmocka_unit_test(test_storage_is_private),
+        cmocka_unit_test(test_storage_inside),
+        cmocka_unit_test(test_storage_beside),
         cmocka_unit_test(test_states_and_damage),
     };
 

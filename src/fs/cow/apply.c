@@ -42,6 +42,48 @@ static int copy_over_name(struct apply *a, const struct place *from, int to_fd, 
     return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", to_fd, to, 0);
 }
 
+/* On an empty object of the limbo. */
+static int keep_attrs(struct apply *a, int fd, const struct cow_attr *attr, const char *name)
+{
+    _cleanup_close_ int made_fd = -1;
+    bool owner;
+    int e = cow_remove_tree(a->limbo_fd, "q");
+
+    if (e < 0)
+        return e;
+    if (S_ISDIR(attr->mode))
+        e = mkdirat(a->limbo_fd, "q", 0700) < 0 ? -errno : 0;
+    else
+        e = mknodat(a->limbo_fd, "q", S_IFREG | 0600, 0) < 0 ? -errno : 0;
+    made_fd = e < 0 ? e : sys_open_path(a->limbo_fd, "q", O_NOFOLLOW);
+    if (made_fd < 0)
+        return made_fd;
+    if (!S_ISLNK(attr->mode))
+        e = cow_copy_attrs(fd, attr, made_fd, true, &owner);
+    return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", a->limbo_fd, name, 0);
+}
+
+/* Somebody else's directory, which was found empty: who may write to the one that holds it may remove it, but
+ * not move it. A backup of it is another one. */
+static int remove_unmovable(struct apply *a, const struct place *at, const struct cow_attr *meant,
+                            const char *kept)
+{
+    _cleanup_close_ int fd = -1;
+    struct cow_attr there;
+    int e = 0;
+
+    if (a->p->l->backup && cow_attr_at(a->limbo_fd, kept, &there) < 0) {
+        fd = sys_open_path(at->fd, at->name, O_NOFOLLOW);
+        e = fd < 0 ? fd : keep_attrs(a, fd, meant, kept);
+    }
+    return e == 0 && unlinkat(at->fd, at->name, AT_REMOVEDIR) < 0 ? -errno : e;
+}
+
+static bool may_not_be_moved(int e, const struct cow_attr *meant)
+{
+    return (e == -EACCES || e == -EPERM) && S_ISDIR(meant->mode) && meant->uid != geteuid();
+}
+
 /* Out of lower into the limbo: by a second link, or by a rename. */
 static int step_leave(struct apply *a, const struct cow_step *s)
 {
@@ -49,8 +91,9 @@ static int step_leave(struct apply *a, const struct cow_step *s)
     struct cow_attr in_limbo;
     int e = cow_attr_at(a->limbo_fd, s->path, &in_limbo);
 
-    if (e != -ENOENT)
-        return e; /* done */
+    /* Done, unless it is a copy, of something that may still be there. */
+    if (e == 0 ? cow_attr_same(&s->attr, &in_limbo) : e != -ENOENT)
+        return e;
     e = apply_place(a, 'L', s->source, &from);
     if (e < 0)
         return e == -ENOENT ? 0 : e;
@@ -63,10 +106,8 @@ static int step_leave(struct apply *a, const struct cow_step *s)
         return -errno;
     apply_forget(a);
     e = apply_move(from.fd, from.name, a->limbo_fd, s->path, 0);
-    /* Somebody else's, and empty: it may be removed, but not moved. */
-    if ((e == -EACCES || e == -EPERM) && s->op == STEP_ASIDE && !a->p->l->backup &&
-        unlinkat(from.fd, from.name, AT_REMOVEDIR) == 0)
-        return 0;
+    if (s->op == STEP_ASIDE && may_not_be_moved(e, &s->attr))
+        e = remove_unmovable(a, &from, &s->attr, s->path);
     return e;
 }
 
@@ -114,33 +155,15 @@ static int backup_replaced(struct apply *a, const struct place *to, const struct
     return copy_over_name(a, to, a->limbo_fd, name);
 }
 
-/* Attributes, on an empty object. */
 static int backup_attrs(struct apply *a, int fd, const struct cow_step *s)
 {
-    _cleanup_close_ int made_fd = -1;
     struct cow_attr kept;
     char name[24];
-    bool owner;
-    int e;
 
     if (!a->p->l->backup || !s->lower)
         return 0;
     apply_backup_name('a', s, a->p, name);
-    if (cow_attr_at(a->limbo_fd, name, &kept) == 0)
-        return 0;
-    e = cow_remove_tree(a->limbo_fd, "q");
-    if (e < 0)
-        return e;
-    if (S_ISDIR(s->old.mode))
-        e = mkdirat(a->limbo_fd, "q", 0700) < 0 ? -errno : 0;
-    else
-        e = mknodat(a->limbo_fd, "q", S_IFREG | 0600, 0) < 0 ? -errno : 0;
-    made_fd = e < 0 ? e : sys_open_path(a->limbo_fd, "q", O_NOFOLLOW);
-    if (made_fd < 0)
-        return made_fd;
-    if (!S_ISLNK(s->old.mode))
-        e = cow_copy_attrs(fd, &s->old, made_fd, true, &owner);
-    return e < 0 ? e : sys_renameat2(a->limbo_fd, "q", a->limbo_fd, name, 0);
+    return cow_attr_at(a->limbo_fd, name, &kept) == 0 ? 0 : keep_attrs(a, fd, &s->old, name);
 }
 
 /* Instead of being removed. */
@@ -150,7 +173,9 @@ static int backup_removed(struct apply *a, const struct place *at, const struct 
     int e;
 
     apply_backup_name('r', s, a->p, name);
-    e = apply_move(at->fd, at->name, a->limbo_fd, name, RENAME_NOREPLACE);
+    e = apply_move(at->fd, at->name, a->limbo_fd, name, 0);
+    if (may_not_be_moved(e, &s->attr))
+        e = remove_unmovable(a, at, &s->attr, name);
     return e == -ENOENT ? 0 : e;
 }
 
@@ -186,10 +211,24 @@ static int place_link(struct apply *a, const struct place *from, const struct pl
     return e < 0 ? e : sys_renameat2(a->limbo_fd, "p", to->fd, to->name, 0);
 }
 
+/* It was taken already; or it is a file of lower that others replaced or removed before it could be kept, which
+ * would never be otherwise. (Bytes that were staged follow: step_write().) */
+static int nothing_to_place(struct apply *a, const struct place *to, const struct cow_step *s)
+{
+    struct cow_attr there;
+    int e = cow_attr_at(to->fd, to->name, &there);
+
+    if (e != -ENOENT || s->base != 'X' || !s->attr.ino || S_ISDIR(s->attr.mode))
+        return e;
+    buf_add_quoted(&a->report->notes, "", s->path);
+    buf_adds(&a->report->notes, ": what was to be moved there was replaced or removed meanwhile\n");
+    return 0;
+}
+
 static int step_place(struct apply *a, const struct cow_step *s)
 {
     _cleanup_place_ struct place from = {-1, NULL}, to = {-1, NULL};
-    struct cow_attr source, there;
+    struct cow_attr source;
     int e = apply_place(a, 'L', s->path, &to);
 
     if (e < 0)
@@ -197,8 +236,8 @@ static int step_place(struct apply *a, const struct cow_step *s)
     e = apply_place(a, s->base, s->source, &from);
     if (e == 0)
         e = cow_attr_at(from.fd, from.name, &source);
-    if (e == -ENOENT) /* taken already? */
-        return cow_attr_at(to.fd, to.name, &there);
+    if (e == -ENOENT)
+        return nothing_to_place(a, &to, s);
     if (e == 0 && s->op == STEP_PLACE) {
         e = place_link(a, &from, &to, s);
     } else if (e == 0) {
@@ -248,6 +287,8 @@ static int step_attrs(struct apply *a, const struct cow_step *s)
     bool owner;
     int e;
 
+    if (to_fd == -ENOENT && s->op == STEP_ATTRS && !S_ISDIR(s->attr.mode))
+        return 0; /* see nothing_to_place() */
     if (to_fd < 0)
         return to_fd;
     if (s->op == STEP_TIMES) {

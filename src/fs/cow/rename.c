@@ -56,6 +56,23 @@ static int place_file(struct cow_layer *l, struct cow_pos *dir, const char *name
     return e;
 }
 
+/* To get another parent it must be writable for its owner, who is us, if only for that moment. */
+static int move_object(struct cow_layer *l, const char *object, int fd, int to_fd, const char *name)
+{
+    int e = sys_renameat2(l->objects_fd, object, to_fd, name, RENAME_NOREPLACE);
+    struct cow_attr a;
+
+    if (e != -EACCES || cow_attr_fd(fd, &a) < 0 || a.mode & 0200)
+        return e;
+    e = sys_chmod_fd(fd, (a.mode & 07777) | 0200);
+    if (e < 0)
+        return e;
+    e = sys_renameat2(l->objects_fd, object, to_fd, name, RENAME_NOREPLACE);
+    if (sys_chmod_fd(fd, a.mode & 07777) < 0)
+        l->broken = true;
+    return e;
+}
+
 static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_node *n)
 {
     char object[12];
@@ -71,7 +88,7 @@ static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name,
         util_close(fd); /* of an attempt that failed */
     n->moved = true;
     pthread_rwlock_unlock(&l->lock);
-    e = sys_renameat2(l->objects_fd, object, dir->upper_fd, name, RENAME_NOREPLACE);
+    e = move_object(l, object, n->fd, dir->upper_fd, name);
     if (e == 0) {
         e = cow_whiteout(l, dir, name);
         if (e < 0 && sys_renameat2(dir->upper_fd, name, l->objects_fd, object, 0) < 0) {
@@ -197,6 +214,17 @@ static int move_check_types(struct move *m)
     return is_dir ? cow_is_empty(m->l, &m->target_dir) : 0;
 }
 
+/* As the kernel has it a directory must be writable to get another parent. A commit moves what is lower's by way of
+ * another one in any case, where it opens what is its user's own. */
+static int move_check_dir(struct move *m, const struct cow_entry *en, struct cow_pos *dir)
+{
+    uid_t uid = en->node && en->node->staged ? en->node->origin.uid : en->id.uid;
+
+    if (!S_ISDIR(en->id.mode) || (same_dir(m->from, m->to) && (en->in_upper || uid == geteuid())))
+        return 0;
+    return cow_may_write_dir(m->l, dir);
+}
+
 static int move_check(struct move *m)
 {
     int e = 0;
@@ -215,9 +243,10 @@ static int move_check(struct move *m)
     /* With both locks held the same directory need not be asked twice. */
     if (e == 0 && !same_dir(m->from, m->to))
         e = cow_may_write_dir(m->l, m->to);
-    /* To another directory; and a commit moves what is lower's by way of another one. */
-    if (e == 0 && S_ISDIR(m->source.id.mode) && (!m->source.in_upper || !same_dir(m->from, m->to)))
-        e = cow_may_write_dir(m->l, &m->source_dir);
+    if (e == 0)
+        e = move_check_dir(m, &m->source, &m->source_dir);
+    if (e == 0 && m->flags & RENAME_EXCHANGE)
+        e = move_check_dir(m, &m->target, &m->target_dir);
     if (e == 0 && exists(&m->target))
         e = cow_may_remove_name(m->l, m->to, &m->target);
     return e < 0 ? e : move_check_types(m);

@@ -141,6 +141,7 @@ int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint6
               const char *path, struct cow_node **ret)
 {
     struct cow_node *n;
+    bool fresh;
     int e;
 
     if (!cow_is_layered(l, a) || S_ISSOCK(a->mode))
@@ -157,10 +158,11 @@ int cow_stage(struct cow_layer *l, int lower_fd, const struct cow_attr *a, uint6
         e = -ENOENT;
     else if (!n->staged) {
         stage_origin(l, n, a);
-        if (S_ISDIR(a->mode))
-            e = mark_beneath(l, lower_fd);
-        else if (!dir_ino || !cow_beneath_has(l, dir_ino))
+        if (!dir_ino || !cow_beneath_has(l, dir_ino))
             e = stage_mark_beneath(l, path);
+        /* Those above it first, and by their path: its owner may not search what he closed. */
+        if (e == 0 && S_ISDIR(a->mode))
+            e = cow_beneath_add(l, a->ino, &fresh);
         if (e == 0)
             e = cow_quota_reserve(l, COW_NAME_COST);
         if (e == 0) {

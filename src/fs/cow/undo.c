@@ -10,26 +10,77 @@
 
 #include "fs/cow/fault.h"
 
+/* A copy is put back, which no identity tells from from what the commit made there. */
+static int returning_copy(struct apply *a, const struct cow_step *s)
+{
+    char name[24];
+
+    apply_backup_name('e', s, a->p, name);
+    return mkdirat(a->limbo_fd, name, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
+
+/* kept: the copy's name in the limbo. */
+static bool is_returned(struct apply *a, const struct cow_step *s, const char *kept)
+{
+    struct cow_attr attr;
+    char name[24];
+
+    apply_backup_name('e', s, a->p, name);
+    return cow_attr_at(a->limbo_fd, name, &attr) == 0 &&
+           cow_attr_at(a->limbo_fd, kept, &attr) == -ENOENT;
+}
+
+/* To be moved a directory was opened to its owner, maybe by a rollback that was killed just then. */
+static int undo_mode(struct apply *a, const char *name, const struct place *at,
+                     const struct cow_step *s)
+{
+    struct cow_attr there;
+    int e = cow_attr_at(at->fd, at->name, &there);
+
+    if (e < 0)
+        return e == -ENOENT ? 0 : e;
+    if (!S_ISDIR(s->attr.mode) || there.mode == s->attr.mode ||
+        !(cow_attr_same(&s->attr, &there) || is_returned(a, s, name)))
+        return 0;
+    return fchmodat(at->fd, at->name, s->attr.mode & 07777, 0) < 0 ? -errno : 0;
+}
+
 /* From the limbo to where it was; nothing may have come there meanwhile. */
+static int undo_move(struct apply *a, const char *name, const char *path, const struct place *at,
+                     const struct cow_step *s)
+{
+    struct cow_attr kept, there;
+    bool copy;
+    int e = cow_attr_at(a->limbo_fd, name, &kept);
+
+    if (e < 0)
+        return e == -ENOENT ? 0 : e; /* never left, or is back */
+    if (cow_attr_at(at->fd, at->name, &there) == 0 && cow_attr_same(&s->attr, &there))
+        return 0; /* a copy was made, but it did not leave */
+    copy = !cow_attr_same(&s->attr, &kept);
+    if (copy)
+        e = returning_copy(a, s);
+    if (S_ISDIR(kept.mode))
+        apply_forget(a);
+    if (e == 0)
+        e = apply_move(a->limbo_fd, name, at->fd, at->name, RENAME_NOREPLACE);
+    if (e == 0 && copy && (kept.uid != s->attr.uid || kept.gid != s->attr.gid))
+        apply_note_owner(a, path, s->attr.uid, s->attr.gid);
+    return e;
+}
+
 static int undo_return(struct apply *a, const char *name, const char *path,
                        const struct cow_step *s)
 {
     _cleanup_place_ struct place at = {-1, NULL};
     struct cow_attr kept;
-    int e = cow_attr_at(a->limbo_fd, name, &kept);
+    int e = apply_place(a, 'L', path, &at);
 
     if (e < 0)
-        return e == -ENOENT ? 0 : e; /* never left, or is back */
-    e = apply_place(a, 'L', path, &at);
-    if (e < 0)
-        return e;
-    if (S_ISDIR(kept.mode))
-        apply_forget(a);
-    e = apply_move(a->limbo_fd, name, at.fd, at.name, RENAME_NOREPLACE);
-    if (e == 0 && s->op != STEP_OUT && S_ISDIR(kept.mode) && kept.mode != s->attr.mode &&
-        fchmodat(at.fd, at.name, s->attr.mode & 07777, 0) < 0)
-        e = -errno;
-    return e;
+        return cow_attr_at(a->limbo_fd, name, &kept) == -ENOENT ? 0 : e;
+    e = undo_move(a, name, path, &at, s);
+    /* That of a renamed one has its turn with the attributes. */
+    return e < 0 || s->op == STEP_OUT ? e : undo_mode(a, name, &at, s);
 }
 
 /* A link that was kept of it is its own, where the name is still there. */
@@ -111,7 +162,7 @@ static int undo_mkdir(struct apply *a, const struct cow_step *s)
         return e == -ENOENT || e == -ENOTDIR ? 0 : e;
     /* What was in its way is back, or was never moved. */
     if (before->op == STEP_ASIDE && strcmp(before->source, s->path) == 0 &&
-        cow_attr_same(&before->attr, &there))
+        (cow_attr_same(&before->attr, &there) || is_returned(a, before, before->path)))
         return 0;
     apply_forget(a);
     return unlinkat(at.fd, at.name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
