@@ -37,6 +37,9 @@ static int remove_dir(int dir_fd, const char *name, uint64_t mnt, unsigned depth
 
     if (depth > TREE_DEPTH_MAX)
         return -ELOOP;
+    /* Most are empty: nothing to open and to list. */
+    if (unlinkat(dir_fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return 0;
     r.dir_fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     /* Ours, but closed by its own mode. */
     if (r.dir_fd < 0 && errno == EACCES && fchmodat(dir_fd, name, 0700, 0) == 0)
