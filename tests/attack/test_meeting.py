@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where features meet: each test combines options that were safe alone."""
 import os
+import pathlib
+import re
 import resource
 import shutil
 import stat
@@ -125,3 +127,29 @@ def test_limits_hold_while_the_supervisor_has_no_descriptors(tmp_path):
             assert done.stdout == '' and 'memory limit' in done.stderr, done
         else:
             assert done.stdout == 'holding\n', ('control', done)
+
+
+def most_memory(pid):
+    """What the process has held at most, in bytes."""
+    status = pathlib.Path(f'/proc/{pid}/status').read_text(encoding='ascii')
+    return int(re.search(r'VmHWM:\s*(\d+)', status).group(1)) << 10
+
+
+def test_listing_again_and_again_costs_the_supervisor_little(tmp_path):
+    """Each rewind of a directory of the layer makes a snapshot of it: as many as somebody likes, in memory that
+    -m does not see. 48 of these would be 130 MB."""
+    work, names = tmp_path / 'work', 10000
+    work.mkdir()
+    for i in range(names):
+        (work / f'{i:0250}').touch()
+    held = []
+    for rewinds in (False, True):
+        words = [HELPERS / 'meeting', 'rewind', work] if rewinds else ['sh', '-c', 'echo up && sleep 600']
+        with subprocess.Popen([common.SANDLOCK, 'run', *common.GRANTS, '-m', '64M', '--workdir', work, '--', *words],
+                              stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout.readline() == (b'listed %d\n' % (names + 2) if rewinds else b'up\n')
+                held.append(most_memory(process.pid))
+            finally:
+                process.kill()
+    assert held[1] - held[0] < 100 << 20, held

@@ -7,6 +7,7 @@
  *     writing there: "written", or the error.
  *   memory DIRECTORY: fills the supervisor's descriptors with opens of FIFOs that wait, then takes memory:
  *     "holding", unless it was killed.
+ *   rewind DIRECTORY: begins to list it again and again, then lists it: "listed", the number of names, and waits.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -139,11 +140,36 @@ static int attack_memory(const char *dir)
     return 0;
 }
 
+#define REWINDS 48
+
+static int attack_rewind(const char *dir)
+{
+    char buf[4096];
+    int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    long n, names = 0;
+
+    for (int i = 0; i < REWINDS; i++) {
+        if (lseek(fd, 0, SEEK_SET) != 0 || syscall(SYS_getdents64, fd, buf, sizeof(buf)) <= 0)
+            return 3;
+    }
+    lseek(fd, 0, SEEK_SET);
+    while ((n = syscall(SYS_getdents64, fd, buf, sizeof(buf))) > 0) {
+        for (long at = 0; at < n; at += *(unsigned short *)(buf + at + 16))
+            names++;
+    }
+    printf("listed %ld\n", names);
+    fflush(stdout);
+    pause();
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
         return 2;
     if (strcmp(argv[1], "chdir") == 0)
         return attack_chdir(argv[2]);
+    if (strcmp(argv[1], "rewind") == 0)
+        return attack_rewind(argv[2]);
     return strcmp(argv[1], "deep") == 0 ? attack_deep(argv[2]) : attack_memory(argv[2]);
 }
