@@ -153,3 +153,23 @@ def test_listing_again_and_again_costs_the_supervisor_little(tmp_path):
             finally:
                 process.kill()
     assert held[1] - held[0] < 100 << 20, held
+
+
+def test_long_maps_cost_the_supervisor_little(tmp_path):
+    """/proc/PID/maps is shown as a copy in memory. Programs make theirs as long as they like and keep as many
+    as they may have descriptors: -m does not see that memory."""
+    places = [tmp_path / name for name in ('native', 'confined')]
+    for place in places:
+        place.mkdir()
+
+    def numbers(done):
+        found = re.fullmatch(r'read (\d+) held (\d+) last (\d+)\n', done.stdout)
+        assert found, done
+        return map(int, found.groups())
+
+    read, _, last = numbers(native(HELPERS / 'meeting', 'maps', places[0]))
+    assert read > 100 << 20 and last > 8 << 20, 'control: as long as that'
+    read, held, last = numbers(sandlock('run', '-r', '/', '--fs-mount', f'{places[1]}:{places[1]}', '--',
+                                        HELPERS / 'meeting', 'maps', places[1]))
+    assert read > 100 << 20 and last > 8 << 20, 'each is complete when it is opened'
+    assert held <= 64 << 20, held
