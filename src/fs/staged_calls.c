@@ -127,15 +127,15 @@ static int snapshot_fill(const struct request *r, struct cow_pos *p, bool sorted
     return e;
 }
 
-/* The least recently used one but this; its readers get a new one. */
-static struct snapshot *snapshot_oldest(struct staged *g, const struct snapshot *but)
+/* The least recently used one but that of this serial; its readers get a new one. */
+static struct snapshot *snapshot_oldest(struct staged *g, uint32_t but)
 {
     struct snapshot *oldest = NULL;
 
     for (size_t i = 0; i < SNAPSHOTS; i++) {
         struct snapshot *s = &g->v[i];
 
-        if (s->serial && s != but && (!oldest || s->used < oldest->used))
+        if (s->serial && s->serial != but && (!oldest || s->used < oldest->used))
             oldest = s;
     }
     return oldest;
@@ -149,7 +149,7 @@ static struct snapshot *snapshot_place(struct staged *g)
         if (!g->v[i].serial)
             return &g->v[i];
     }
-    oldest = snapshot_oldest(g, NULL);
+    oldest = snapshot_oldest(g, 0);
     snapshot_fini(oldest);
     return oldest;
 }
@@ -162,7 +162,7 @@ static void snapshots_bound(struct staged *g, const struct snapshot *newest)
 
     for (size_t i = 0; i < SNAPSHOTS; i++)
         sum += snapshot_bytes(&g->v[i]);
-    while (sum > SNAPSHOT_MAX && (oldest = snapshot_oldest(g, newest))) {
+    while (sum > SNAPSHOT_MAX && (oldest = snapshot_oldest(g, newest->serial))) {
         sum -= snapshot_bytes(oldest);
         snapshot_fini(oldest);
     }

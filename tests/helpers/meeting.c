@@ -184,7 +184,8 @@ static int map_often(const char *dir)
     }
     fd = open("file", O_RDWR | O_CREAT, 0600);
     for (int i = 0; i < MAPPED; i++) {
-        if (mmap(NULL, 1, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) == MAP_FAILED)
+        if (mmap(NULL, 1, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) ==
+            MAP_FAILED)
             return -1;
     }
     return 0;
@@ -200,7 +201,8 @@ static int attack_maps(const char *dir)
     if (map_often(dir) < 0)
         return 3;
     for (int i = 0; i < MAPPED_OPENS; i++) {
-        mmap(NULL, 1, i % 2 ? PROT_READ : PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); /* another text */
+        mmap(NULL, 1, i % 2 ? PROT_READ : PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+             0); /* another text */
         fd[i] = open("/proc/self/maps", O_RDONLY);
         for (last = 0; (n = read(fd[i], buf, sizeof(buf))) > 0; last += n)
             all += n;
