@@ -96,6 +96,29 @@ def test_a_copied_program_costs_no_more_than_its_file(tmp_path):
     assert done.returncode == 126, done
 
 
+def test_copies_of_programs_that_run_are_bounded(tmp_path):
+    """What runs stays in memory: who executes one large program after another must not get any amount of it.
+    What nobody runs any more goes."""
+    root = make_root(tmp_path / 'root', programs=['sh', 'sleep', 'readlink'], helpers=())
+    for name in 'abcd':
+        shutil.copy(root / 'bin' / 'sleep', root / 'bin' / name)
+        os.truncate(root / 'bin' / name, 400 << 20)
+        assert native(root / 'bin' / name, '0').returncode == 0, 'control: it is a program'
+    script = """
+for p in a b; do
+    $p 600 &
+    until [ "$(readlink /proc/$!/exe)" = /bin/$p ]; do :; done
+    set -- $! $@
+done
+c 0; echo third $?
+kill $1; wait $1; c 0; echo then $?
+kill $2; wait $2
+for p in a b c d a b c d; do $p 0 || echo $p $?; done"""
+    done = sandlock('run', '-m', '64M', '--chroot', root, '-r', '/', '--fs-mount',
+                    '/dev/null:/dev/null', '--', 'sh', '-c', script)
+    assert done.stdout == 'third 126\nthen 0\n' and 'Cannot allocate memory' in done.stderr, done
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason='device nodes belong to root')
 def test_device_nodes_stay_as_they_are(tmp_path):
     """An image has some of the host's devices, and many policies grant /dev/null for writing: whoever owns
