@@ -26,7 +26,9 @@
 #define PROGRAM_HEADERS_MAX \
     65536u /* bytes; the kernel's ELF_MIN_ALIGN bound is a page more or less */
 #define PROGRAMS_MAX 256
-#define PROGRAMS_BYTES_MAX (512ull << 20)
+#define PROGRAMS_BYTES_KEPT (512ull << 20) /* beyond it those go that nobody runs */
+#define PROGRAMS_BYTES_MAX \
+    (1024ull << 20) /* their memory is ours: no limit of the sandbox sees it */
 
 /* ---- headers ---- */
 
@@ -106,7 +108,7 @@ struct copy {
 
 struct programs {
     pthread_mutex_t lock;
-    uint64_t clock, bytes;
+    uint64_t clock, bytes; /* bytes: also of those that are being made */
     size_t n;
     struct copy v[PROGRAMS_MAX];
 };
@@ -143,7 +145,7 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
     return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* Under the lock. A duplicate of the copy's descriptor, or -ENODATA. */
+/* Under the lock. A descriptor of the copy that says whether it is used (copy_is_idle), or -ENODATA. */
 static int programs_find(struct programs *p, const struct copy *key)
 {
     for (size_t i = 0; i < p->n; i++) {
@@ -154,8 +156,7 @@ static int programs_find(struct programs *p, const struct copy *key)
             !same_time(&c->ctime, &key->ctime))
             continue;
         c->used = ++p->clock;
-        int fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
-        return fd < 0 ? -errno : fd;
+        return fd_reopen(c->fd, O_RDONLY, 0);
     }
     return -ENODATA;
 }
@@ -237,40 +238,81 @@ static int copy_make(struct copy *c, const struct program *program, int object_f
     return c->fd < 0 ? c->fd : 0;
 }
 
-static void programs_make_room(struct programs *p, uint64_t size)
+/* Does nobody run, map or hold it? A lease for writing is given only to who alone has the file open, and only
+ * the table has this open file. Where there are no leases all count as idle. */
+static bool copy_is_idle(const struct copy *c)
 {
-    while (p->n > 0 && (p->n == PROGRAMS_MAX || p->bytes + size > PROGRAMS_BYTES_MAX)) {
-        size_t oldest = 0;
-
-        for (size_t i = 1; i < p->n; i++) {
-            if (p->v[i].used < p->v[oldest].used)
-                oldest = i;
-        }
-        programs_drop(p, oldest);
-    }
+    if (fcntl(c->fd, F_SETLEASE, F_WRLCK) < 0)
+        return errno != EAGAIN;
+    return fcntl(c->fd, F_SETLEASE, F_UNLCK) == 0;
 }
 
-/* Two receivers may copy the same program at once; the second copy is used and forgotten. */
+static bool programs_drop_idle(struct programs *p)
+{
+    size_t oldest = p->n;
+
+    for (size_t i = 0; i < p->n; i++) {
+        if ((oldest == p->n || p->v[i].used < p->v[oldest].used) && copy_is_idle(&p->v[i]))
+            oldest = i;
+    }
+    if (oldest == p->n)
+        return false;
+    programs_drop(p, oldest);
+    return true;
+}
+
+/* Under the lock. What runs stays in memory, so it stays in the table: -ENOMEM when that is full of it. */
+static int programs_make_room(struct programs *p, uint64_t size)
+{
+    while (p->n > 0 && (p->n == PROGRAMS_MAX || p->bytes + size > PROGRAMS_BYTES_KEPT) &&
+           programs_drop_idle(p))
+        ;
+    return p->n == PROGRAMS_MAX || p->bytes + size > PROGRAMS_BYTES_MAX ? -ENOMEM : 0;
+}
+
+/* A descriptor of the copy that is there, -ENODATA when its bytes are reserved for making it, or -errno. */
+static int programs_find_or_reserve(struct programs *p, const struct copy *key)
+{
+    int fd, e = 0;
+
+    pthread_mutex_lock(&p->lock);
+    fd = programs_find(p, key);
+    if (fd == -ENODATA)
+        e = programs_make_room(p, key->size);
+    if (fd == -ENODATA && e == 0)
+        p->bytes += key->size;
+    pthread_mutex_unlock(&p->lock);
+    return e < 0 ? e : fd;
+}
+
+/* Puts what was made into the table, unless another receiver was faster: a descriptor, or -errno. */
 static int programs_insert(struct programs *p, struct copy *c)
 {
-    int found, fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
+    int fd = programs_find(p, c);
 
-    if (fd < 0)
-        fd = -errno;
-    pthread_mutex_lock(&p->lock);
-    found = fd < 0 ? fd : programs_find(p, c);
-    if (found == -ENODATA) {
-        programs_make_room(p, c->size);
-        c->used = ++p->clock;
-        p->bytes += c->size;
-        p->v[p->n++] = *c;
-        c->fd = c->object_fd = -1; /* the table's now */
-    }
-    pthread_mutex_unlock(&p->lock);
-    if (found < 0)
+    if (fd != -ENODATA)
         return fd;
-    util_close(fd);
-    return found;
+    if (programs_make_room(p, 0) < 0)
+        return -ENOMEM;
+    fd = fd_reopen(c->fd, O_RDONLY, 0);
+    if (fd < 0)
+        return fd;
+    c->used = ++p->clock;
+    p->bytes += c->size;
+    p->v[p->n++] = *c;
+    c->fd = c->object_fd = -1; /* the table's now */
+    return fd;
+}
+
+/* The making is over, e says how. */
+static int programs_settle(struct programs *p, struct copy *c, int e)
+{
+    pthread_mutex_lock(&p->lock);
+    p->bytes -= c->size; /* reserved */
+    if (e == 0)
+        e = programs_insert(p, c);
+    pthread_mutex_unlock(&p->lock);
+    return e;
 }
 
 int programs_copy(struct programs *p, int object_fd, const struct program *program,
@@ -287,11 +329,9 @@ int programs_copy(struct programs *p, int object_fd, const struct program *progr
     c.mtime = st.st_mtim;
     c.ctime = st.st_ctim;
     c.size = (uint64_t)st.st_size;
-    if (c.size > PROGRAMS_BYTES_MAX)
-        return -ENOMEM; /* its copy is memory of ours */
-    pthread_mutex_lock(&p->lock);
-    fd = programs_find(p, &c);
-    pthread_mutex_unlock(&p->lock);
+    if (c.size > PROGRAMS_BYTES_KEPT)
+        return -ENOMEM;
+    fd = programs_find_or_reserve(p, &c);
     if (fd != -ENODATA)
         return fd;
     e = copy_make(&c, program, object_fd, name);
@@ -300,11 +340,12 @@ int programs_copy(struct programs *p, int object_fd, const struct program *progr
 
         fd_path(object_fd, path);
         c.object_fd = sys_open_path(AT_FDCWD, path, 0);
-        e = c.object_fd < 0 ? c.object_fd : programs_insert(p, &c);
+        e = MIN(c.object_fd, 0);
     }
+    fd = programs_settle(p, &c, e);
     util_close(c.fd);
     util_close(c.object_fd);
-    return e;
+    return fd;
 }
 
 int programs_original(struct programs *p, const struct sys_ident *id)

@@ -24,7 +24,7 @@
 
 #define SNAPSHOTS 64u
 #define SNAPSHOT_MOUNTS 8192u    /* bytes of the mount points in one directory */
-#define SNAPSHOT_MAX (64u << 20) /* bytes of one listing */
+#define SNAPSHOT_MAX (64u << 20) /* bytes of one listing, and of all that are kept */
 #define INDEX_BITS 23            /* entries of one directory */
 #define INDEX_MASK ((1u << INDEX_BITS) - 1)
 #define SERIAL_MASK 0xfffffu
@@ -50,6 +50,11 @@ static void snapshot_fini(struct snapshot *s)
     buf_fini(&s->records);
     free(s->at);
     *s = (struct snapshot){0};
+}
+
+static size_t snapshot_bytes(const struct snapshot *s)
+{
+    return s->records.cap + s->n * sizeof(*s->at);
 }
 
 static int snapshot_index(struct snapshot *s)
@@ -122,17 +127,45 @@ static int snapshot_fill(const struct request *r, struct cow_pos *p, bool sorted
     return e;
 }
 
-/* The least recently used one goes; its readers get a new one. */
-static struct snapshot *snapshot_place(struct staged *g)
+/* The least recently used one but that of this serial; its readers get a new one. */
+static struct snapshot *snapshot_oldest(struct staged *g, uint32_t but)
 {
-    struct snapshot *oldest = &g->v[0];
+    struct snapshot *oldest = NULL;
 
     for (size_t i = 0; i < SNAPSHOTS; i++) {
-        if (g->v[i].used < oldest->used)
-            oldest = &g->v[i];
+        struct snapshot *s = &g->v[i];
+
+        if (s->serial && s->serial != but && (!oldest || s->used < oldest->used))
+            oldest = s;
     }
+    return oldest;
+}
+
+static struct snapshot *snapshot_place(struct staged *g)
+{
+    struct snapshot *oldest;
+
+    for (size_t i = 0; i < SNAPSHOTS; i++) {
+        if (!g->v[i].serial)
+            return &g->v[i];
+    }
+    oldest = snapshot_oldest(g, 0);
     snapshot_fini(oldest);
     return oldest;
+}
+
+/* Their memory is ours: no limit of the sandbox sees it, and each rewind of one directory makes another. */
+static void snapshots_bound(struct staged *g, const struct snapshot *newest)
+{
+    struct snapshot *oldest;
+    size_t sum = 0;
+
+    for (size_t i = 0; i < SNAPSHOTS; i++)
+        sum += snapshot_bytes(&g->v[i]);
+    while (sum > SNAPSHOT_MAX && (oldest = snapshot_oldest(g, newest->serial))) {
+        sum -= snapshot_bytes(oldest);
+        snapshot_fini(oldest);
+    }
 }
 
 static struct snapshot *snapshot_find(struct staged *g, const struct sys_ident *id, uint32_t serial)
@@ -162,6 +195,7 @@ static int snapshot_get(const struct request *r, struct staged *g, struct cow_po
         s->serial = g->serial;
         s->dev = id->dev;
         s->ino = id->ino;
+        snapshots_bound(g, s);
     }
     s->used = ++g->clock;
     *ret = s;

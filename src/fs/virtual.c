@@ -26,15 +26,36 @@ struct virtual_entry {
     int copy_fd;        /* that copy, or -1 */
 };
 
+/*
+ * Large copies. What a copy holds is our memory, in which no limit of the sandbox counts it, and `maps` is as long
+ * as a program likes. So the oldest ones are cut off when they are too many together: who still has them open is
+ * at their end.
+ */
+#define LARGE_LEAST (64u << 10) /* a smaller one costs no more than any open file */
+#define LARGE_COPIES 64u
+#define LARGE_BYTES (64u << 20)
+
+struct virtual_large {
+    pthread_mutex_t lock;
+    size_t first, n, bytes;
+    struct {
+        int fd; /* for writing */
+        size_t bytes;
+    } v[LARGE_COPIES];
+};
+
 struct virtual_state {
     struct grants *grants;
+    struct virtual_large large;
     size_t n;
     struct virtual_entry v[];
 };
 
-int virtual_memory_file(const char *name, const void *data, size_t n)
+/* With ret_writer_fd it can still be cut off, by who has that descriptor. */
+static int memory_file(const char *name, const void *data, size_t n, int *ret_writer_fd)
 {
-    const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+    const int seals =
+        F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SEAL | (ret_writer_fd ? 0 : F_SEAL_SHRINK);
     _cleanup_close_ int mem_fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     const char *p = data;
     int fd;
@@ -48,10 +69,49 @@ int virtual_memory_file(const char *name, const void *data, size_t n)
             return -EIO;
         done += (size_t)k;
     }
-    if (fcntl(mem_fd, F_ADD_SEALS, seals) < 0)
+    /* Its mode keeps others from opening it for writing; they are no writers and cannot change it. */
+    if (fcntl(mem_fd, F_ADD_SEALS, seals) < 0 || (ret_writer_fd && fchmod(mem_fd, 0444) < 0))
         return -EIO;
     fd = fd_reopen(mem_fd, O_RDONLY | O_CLOEXEC, 0); /* at the beginning, and for reading only */
-    return fd < 0 ? -EIO : fd;
+    if (fd < 0)
+        return -EIO;
+    if (ret_writer_fd)
+        *ret_writer_fd = steal_fd(&mem_fd);
+    return fd;
+}
+
+int virtual_memory_file(const char *name, const void *data, size_t n)
+{
+    return memory_file(name, data, n, NULL);
+}
+
+static void large_cut(struct virtual_large *l)
+{
+    int ignored = ftruncate(l->v[l->first].fd, 0); /* not sealed against it */
+
+    (void)ignored;
+    util_close(l->v[l->first].fd);
+    l->bytes -= l->v[l->first].bytes;
+    l->first = (l->first + 1) % LARGE_COPIES;
+    l->n--;
+}
+
+static int large_copy(struct virtual_large *l, const char *name, const struct buf *content)
+{
+    int writer_fd, fd = memory_file(name, content->data, content->len, &writer_fd);
+    size_t i;
+
+    if (fd < 0)
+        return fd;
+    pthread_mutex_lock(&l->lock);
+    while (l->n > 0 && (l->n == LARGE_COPIES || l->bytes + content->len > LARGE_BYTES))
+        large_cut(l);
+    i = (l->first + l->n++) % LARGE_COPIES;
+    l->v[i].fd = writer_fd;
+    l->v[i].bytes = content->len;
+    l->bytes += content->len;
+    pthread_mutex_unlock(&l->lock);
+    return fd;
 }
 
 static bool virtual_same(const struct sys_ident *a, const struct sys_ident *b)
@@ -104,17 +164,28 @@ static struct virtual_entry *virtual_find(struct virtual_state *s, int fd,
     return NULL;
 }
 
+/* Does the last copy hold this content, all of it still? */
+static bool virtual_is_copied(const struct virtual_entry *v, const struct buf *content)
+{
+    struct stat st;
+
+    return v->copy_fd >= 0 && v->content.len == content->len &&
+           memcmp(v->content.data, content->data, content->len) == 0 &&
+           fstat(v->copy_fd, &st) == 0 && (size_t)st.st_size == content->len;
+}
+
 /* The copy that holds this content, the last one when nothing changed. */
-static int virtual_copy(struct virtual_entry *v, const struct buf *content)
+static int virtual_copy(struct virtual_state *s, struct virtual_entry *v, const struct buf *content)
 {
     const struct virtual_file *f = v->file;
     const char *name = strrchr(f->proc ? f->proc : f->path, '/');
     int fd;
 
-    if (v->copy_fd >= 0 && v->content.len == content->len &&
-        memcmp(v->content.data, content->data, content->len) == 0)
+    if (virtual_is_copied(v, content))
         return fd_reopen(v->copy_fd, O_RDONLY, 0);
-    fd = virtual_memory_file(name ? name + 1 : f->proc, content->data, content->len);
+    name = name ? name + 1 : f->proc;
+    fd = content->len < LARGE_LEAST ? virtual_memory_file(name, content->data, content->len)
+                                    : large_copy(&s->large, name, content);
     if (fd < 0)
         return fd;
     v->copy_fd = util_close(v->copy_fd);
@@ -128,13 +199,14 @@ static int virtual_copy(struct virtual_entry *v, const struct buf *content)
 
 static int virtual_render(const struct request *r, struct virtual_entry *v, int host_fd)
 {
+    struct virtual_state *s = supervisor_state(r->sup, &fs_virtual_feature);
     _cleanup_buf_ struct buf content = {0};
     int fd;
 
     if (v->file->render(r, host_fd, &content) < 0 || buf_error(&content) < 0)
         return -EIO;
     pthread_mutex_lock(&v->lock);
-    fd = virtual_copy(v, &content);
+    fd = virtual_copy(s, v, &content);
     pthread_mutex_unlock(&v->lock);
     return fd < 0 ? -EIO : fd;
 }
@@ -215,6 +287,7 @@ static int virtual_start(struct supervisor *sup, void **ret_state, struct error 
         free(s);
         return e;
     }
+    (void)pthread_mutex_init(&s->large.lock, NULL);
     for (size_t i = 0; i < all_virtual_file_count; i++) {
         const struct virtual_file *f = all_virtual_files[i];
         struct virtual_entry *entry = &s->v[s->n];
@@ -241,6 +314,8 @@ static void virtual_stop(void *state)
         util_close(s->v[i].copy_fd);
         buf_fini(&s->v[i].content);
     }
+    while (s->large.n > 0)
+        large_cut(&s->large);
     grants_free(s->grants);
     free(s);
 }

@@ -62,6 +62,8 @@ static const struct deny_rule always[] = {
     /* Encryption policies and verity, through a descriptor opened for reading (FG-03). */
     ROW(ioctl, EPERM, IOCTL_LOW('f', 19)),
     ROW(ioctl, EPERM, IOCTL_LOW('f', 133)),
+    /* Attributes of FAT and exFAT, "read-only" among them, likewise. */
+    ROW(ioctl, EPERM, IOCTL_LOW('r', 17)),
     /* btrfs makes and removes subvolumes on a directory opened for reading, past Landlock's hooks.
      * Its type is shared by the clone and dedupe calls that every file system has; those stay. */
     ROW(ioctl, EPERM, IOCTL_TYPE(0x94), IOCTL_NOT_NR(9), IOCTL_NOT_NR(13), IOCTL_NOT_NR(54)),

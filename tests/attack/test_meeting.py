@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where features meet: each test combines options that were safe alone."""
 import os
+import pathlib
+import re
 import resource
 import shutil
 import stat
@@ -94,6 +96,29 @@ def test_a_copied_program_costs_no_more_than_its_file(tmp_path):
     assert done.returncode == 126, done
 
 
+def test_copies_of_programs_that_run_are_bounded(tmp_path):
+    """What runs stays in memory: who executes one large program after another must not get any amount of it.
+    What nobody runs any more goes."""
+    root = make_root(tmp_path / 'root', programs=['sh', 'sleep', 'readlink'], helpers=())
+    for name in 'abcd':
+        shutil.copy(root / 'bin' / 'sleep', root / 'bin' / name)
+        os.truncate(root / 'bin' / name, 400 << 20)
+        assert native(root / 'bin' / name, '0').returncode == 0, 'control: it is a program'
+    script = """
+for p in a b; do
+    $p 600 &
+    until [ "$(readlink /proc/$!/exe)" = /bin/$p ]; do :; done
+    set -- $! $@
+done
+c 0; echo third $?
+kill $1; wait $1; c 0; echo then $?
+kill $2; wait $2
+for p in a b c d a b c d; do $p 0 || echo $p $?; done"""
+    done = sandlock('run', '-m', '64M', '--chroot', root, '-r', '/', '--fs-mount',
+                    '/dev/null:/dev/null', '--', 'sh', '-c', script)
+    assert done.stdout == 'third 126\nthen 0\n' and 'Cannot allocate memory' in done.stderr, done
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason='device nodes belong to root')
 def test_device_nodes_stay_as_they_are(tmp_path):
     """An image has some of the host's devices, and many policies grant /dev/null for writing: whoever owns
@@ -125,3 +150,49 @@ def test_limits_hold_while_the_supervisor_has_no_descriptors(tmp_path):
             assert done.stdout == '' and 'memory limit' in done.stderr, done
         else:
             assert done.stdout == 'holding\n', ('control', done)
+
+
+def most_memory(pid):
+    """What the process has held at most, in bytes."""
+    status = pathlib.Path(f'/proc/{pid}/status').read_text(encoding='ascii')
+    return int(re.search(r'VmHWM:\s*(\d+)', status).group(1)) << 10
+
+
+def test_listing_again_and_again_costs_the_supervisor_little(tmp_path):
+    """Each rewind of a directory of the layer makes a snapshot of it: as many as somebody likes, in memory that
+    -m does not see. 48 of these would be 130 MB."""
+    work, names = tmp_path / 'work', 10000
+    work.mkdir()
+    for i in range(names):
+        (work / f'{i:0250}').touch()
+    held = []
+    for rewinds in (False, True):
+        words = [HELPERS / 'meeting', 'rewind', work] if rewinds else ['sh', '-c', 'echo up && sleep 600']
+        with subprocess.Popen([common.SANDLOCK, 'run', *common.GRANTS, '-m', '64M', '--workdir', work, '--', *words],
+                              stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout.readline() == (b'listed %d\n' % (names + 2) if rewinds else b'up\n')
+                held.append(most_memory(process.pid))
+            finally:
+                process.kill()
+    assert held[1] - held[0] < 100 << 20, held
+
+
+def test_long_maps_cost_the_supervisor_little(tmp_path):
+    """/proc/PID/maps is shown as a copy in memory. Programs make theirs as long as they like and keep as many
+    as they may have descriptors: -m does not see that memory."""
+    places = [tmp_path / name for name in ('native', 'confined')]
+    for place in places:
+        place.mkdir()
+
+    def numbers(done):
+        found = re.fullmatch(r'read (\d+) held (\d+) last (\d+)\n', done.stdout)
+        assert found, done
+        return map(int, found.groups())
+
+    read, _, last = numbers(native(HELPERS / 'meeting', 'maps', places[0]))
+    assert read > 100 << 20 and last > 8 << 20, 'control: as long as that'
+    read, held, last = numbers(sandlock('run', '-r', '/', '--fs-mount', f'{places[1]}:{places[1]}', '--',
+                                        HELPERS / 'meeting', 'maps', places[1]))
+    assert read > 100 << 20 and last > 8 << 20, 'each is complete when it is opened'
+    assert held <= 64 << 20, held

@@ -7,6 +7,9 @@
  *     writing there: "written", or the error.
  *   memory DIRECTORY: fills the supervisor's descriptors with opens of FIFOs that wait, then takes memory:
  *     "holding", unless it was killed.
+ *   maps DIRECTORY: makes /proc/self/maps long and opens it again and again: "read", all bytes, "held", those of the
+ *     files that are open, "last", those of the last one.
+ *   rewind DIRECTORY: begins to list it again and again, then lists it: "listed", the number of names, and waits.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -139,11 +143,85 @@ static int attack_memory(const char *dir)
     return 0;
 }
 
+#define REWINDS 48
+
+static int attack_rewind(const char *dir)
+{
+    char buf[4096];
+    int fd = open(dir, O_RDONLY | O_DIRECTORY);
+    long n, names = 0;
+
+    for (int i = 0; i < REWINDS; i++) {
+        if (lseek(fd, 0, SEEK_SET) != 0 || syscall(SYS_getdents64, fd, buf, sizeof(buf)) <= 0)
+            return 3;
+    }
+    lseek(fd, 0, SEEK_SET);
+    while ((n = syscall(SYS_getdents64, fd, buf, sizeof(buf))) > 0) {
+        for (long at = 0; at < n; at += *(unsigned short *)(buf + at + 16))
+            names++;
+    }
+    printf("listed %ld\n", names);
+    fflush(stdout);
+    pause();
+    return 0;
+}
+
+#define MAPPED_DEEP 18 /* of names of 200 letters */
+#define MAPPED 3000
+#define MAPPED_OPENS 12
+
+/* Maps a file with a long name, in pieces that the kernel cannot join. */
+static int map_often(const char *dir)
+{
+    char name[201];
+    int fd;
+
+    memset(name, 'm', 200);
+    name[200] = '\0';
+    for (int i = chdir(dir) < 0 ? MAPPED_DEEP + 1 : 0; i < MAPPED_DEEP; i++) {
+        if (mkdir(name, 0700) < 0 || chdir(name) < 0)
+            return -1;
+    }
+    fd = open("file", O_RDWR | O_CREAT, 0600);
+    for (int i = 0; i < MAPPED; i++) {
+        if (mmap(NULL, 1, i % 2 ? PROT_READ : PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) ==
+            MAP_FAILED)
+            return -1;
+    }
+    return 0;
+}
+
+static int attack_maps(const char *dir)
+{
+    static char buf[1 << 16];
+    long n, all = 0, held = 0, last = 0;
+    int fd[MAPPED_OPENS];
+    struct stat st;
+
+    if (map_often(dir) < 0)
+        return 3;
+    for (int i = 0; i < MAPPED_OPENS; i++) {
+        mmap(NULL, 1, i % 2 ? PROT_READ : PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+             0); /* another text */
+        fd[i] = open("/proc/self/maps", O_RDONLY);
+        for (last = 0; (n = read(fd[i], buf, sizeof(buf))) > 0; last += n)
+            all += n;
+    }
+    for (int i = 0; i < MAPPED_OPENS; i++)
+        held += fstat(fd[i], &st) == 0 ? st.st_blocks * 512 : 1L << 40;
+    printf("read %ld held %ld last %ld\n", all, held, last);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 3)
         return 2;
     if (strcmp(argv[1], "chdir") == 0)
         return attack_chdir(argv[2]);
+    if (strcmp(argv[1], "maps") == 0)
+        return attack_maps(argv[2]);
+    if (strcmp(argv[1], "rewind") == 0)
+        return attack_rewind(argv[2]);
     return strcmp(argv[1], "deep") == 0 ? attack_deep(argv[2]) : attack_memory(argv[2]);
 }

@@ -82,6 +82,8 @@ static const struct check default_rules[] = {
     {"ioctl", ALLOW, {0, 0xc020660b}}, /* FIEMAP */
     {"ioctl", DENY(EPERM), {0, 0x800c6613}},
     {"ioctl", DENY(EPERM), {0, 0x40806685}},
+    {"ioctl", ALLOW, {0, 0x80047210}}, /* FAT_IOCTL_GET_ATTRIBUTES, SET_ */
+    {"ioctl", DENY(EPERM), {0, 0x40047211}},
     {"ioctl", ALLOW, {0, 0x40049409}}, /* FICLONE */
     {"ioctl", ALLOW, {0, 0x4020940d}},
     {"ioctl", ALLOW, {0, 0xc0189436}},
