@@ -53,7 +53,7 @@ struct dirs_call {
 static int dirs_take(const struct dirs_call *c, struct dirs_scan *scan, bool hide, uint8_t *buf,
                      size_t n)
 {
-    struct listing_record *e;
+    struct uapi_dirent *e;
     size_t off = 0;
     int r = 0;
 

@@ -13,7 +13,7 @@
 
 #include "base/util.h"
 
-struct listing_record;
+struct uapi_dirent;
 
 /* A run of the sorted directory, as records of getdents64 whose `off` counts from 1. Immutable. */
 struct dirs_window {
@@ -46,7 +46,7 @@ struct dirs_scan {
 void dirs_scan_init(struct dirs_scan *s, size_t limit, const char *after);
 void dirs_scan_fini(struct dirs_scan *s);
 /* 0, or -ENOMEM. */
-int dirs_scan_add(struct dirs_scan *s, const struct listing_record *e);
+int dirs_scan_add(struct dirs_scan *s, const struct uapi_dirent *e);
 /* The window; the scan is empty afterwards. */
 int dirs_scan_finish(struct dirs_scan *s, struct dirs_window **ret);
 

@@ -24,7 +24,7 @@ static uint64_t dirs_key(const char *name)
 
 struct dirs_item {
     uint64_t key;
-    const struct listing_record *e;
+    const struct uapi_dirent *e;
 };
 
 static bool dirs_item_before(const struct dirs_item *x, const struct dirs_item *y)
@@ -81,9 +81,9 @@ void dirs_window_free(struct dirs_window *w)
     free(w);
 }
 
-static struct listing_record *window_record(const struct dirs_window *w, uint32_t i)
+static struct uapi_dirent *window_record(const struct dirs_window *w, uint32_t i)
 {
-    return (struct listing_record *)(w->records + w->start[i]);
+    return (struct uapi_dirent *)(w->records + w->start[i]);
 }
 
 const char *dirs_window_last(const struct dirs_window *w)
@@ -104,7 +104,7 @@ ssize_t dirs_window_copy(const struct dirs_window *w, uint32_t index, uint32_t b
     n = w->start[i] - w->start[index];
     memcpy(buf, w->records + w->start[index], n);
     for (size_t off = 0; off < n;) {
-        struct listing_record *e = (struct listing_record *)(buf + off);
+        struct uapi_dirent *e = (struct uapi_dirent *)(buf + off);
 
         e->off += base;
         off += e->len;
@@ -144,13 +144,13 @@ static int scan_sort(const struct dirs_scan *s, struct dirs_window **ret)
         return -ENOMEM;
     }
     for (uint32_t i = 0; i < s->count; i++) {
-        items[i].e = (const struct listing_record *)(s->raw + off);
+        items[i].e = (const struct uapi_dirent *)(s->raw + off);
         items[i].key = dirs_key(items[i].e->name);
         off += items[i].e->len;
     }
     items = dirs_sort(both, s->count);
     while (w->count < s->count && (w->count == 0 || w->len + items[w->count].e->len <= s->limit)) {
-        struct listing_record *to = (struct listing_record *)(w->records + w->len);
+        struct uapi_dirent *to = (struct uapi_dirent *)(w->records + w->len);
 
         memcpy(to, items[w->count].e, items[w->count].e->len);
         w->start[w->count++] = (uint32_t)w->len;
@@ -201,11 +201,11 @@ static int scan_reserve(struct dirs_scan *s, size_t len)
     return 0;
 }
 
-int dirs_scan_add(struct dirs_scan *s, const struct listing_record *e)
+int dirs_scan_add(struct dirs_scan *s, const struct uapi_dirent *e)
 {
     size_t name_len = strnlen(e->name, e->len - LISTING_NAME_OFFSET);
     size_t len = (LISTING_NAME_OFFSET + name_len + 1 + DIRS_ALIGN - 1) / DIRS_ALIGN * DIRS_ALIGN;
-    struct listing_record *to;
+    struct uapi_dirent *to;
     int r;
 
     if (len > UINT16_MAX || name_len == 0)
@@ -220,7 +220,7 @@ int dirs_scan_add(struct dirs_scan *s, const struct listing_record *e)
         r = scan_reserve(s, len);
     if (r < 0)
         return r;
-    to = (struct listing_record *)(s->raw + s->len);
+    to = (struct uapi_dirent *)(s->raw + s->len);
     memset(to, 0, len); /* the padding too: windows are compared */
     to->ino = e->ino;
     to->type = e->type;

@@ -10,9 +10,9 @@
 
 #include "fs/procfs.h"
 
-struct listing_record *listing_next(uint8_t *buf, size_t n, size_t *off)
+struct uapi_dirent *listing_next(uint8_t *buf, size_t n, size_t *off)
 {
-    struct listing_record *e = (struct listing_record *)(buf + *off);
+    struct uapi_dirent *e = (struct uapi_dirent *)(buf + *off);
 
     if (*off + LISTING_NAME_OFFSET >= n || e->len <= LISTING_NAME_OFFSET || *off + e->len > n)
         return NULL;
@@ -34,7 +34,7 @@ bool listing_hides(const struct request *r, const char *name)
 
 void listing_to_legacy(uint8_t *buf, size_t n)
 {
-    struct listing_record *e;
+    struct uapi_dirent *e;
     size_t off = 0;
 
     while ((e = listing_next(buf, n, &off))) {

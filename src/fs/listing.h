@@ -7,25 +7,18 @@
 
 #include "supervisor/supervisor.h"
 #include "sys/fs.h"
+#include "sys/uapi.h"
 
 /* What is answered to one call at most; more than any C library asks for. */
 #define LISTING_MAX 65536u
 
-/* struct linux_dirent64 of the kernel; the legacy record is as long: its type is the last byte. */
-struct listing_record {
-    uint64_t ino;
-    int64_t off;
-    uint16_t len;
-    uint8_t type;
-    char name[];
-};
+/* Where a record has its name. The legacy one is as long: its type is the last byte. */
 #define LISTING_NAME_OFFSET 19u
 #define LISTING_LEGACY_NAME_OFFSET 18u
-_Static_assert(offsetof(struct listing_record, name) == LISTING_NAME_OFFSET,
-               "struct linux_dirent64");
+_Static_assert(offsetof(struct uapi_dirent, name) == LISTING_NAME_OFFSET, "records");
 
 /* The next whole record of the n bytes at buf, *off moved behind it; NULL at the end. */
-struct listing_record *listing_next(uint8_t *buf, size_t n, size_t *off);
+struct uapi_dirent *listing_next(uint8_t *buf, size_t n, size_t *off);
 /* The number of a process outside the sandbox. */
 bool listing_hides(const struct request *r, const char *name);
 /* Into the old layout in the same space: name one byte earlier, type at the end. */

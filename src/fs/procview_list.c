@@ -19,7 +19,7 @@
 /* Removes hidden records in place; returns the new length. */
 static size_t list_filter(const struct request *r, uint8_t *buf, size_t n)
 {
-    struct listing_record *e;
+    struct uapi_dirent *e;
     size_t from = 0, to = 0;
 
     while ((e = listing_next(buf, n, &from))) {
@@ -37,7 +37,7 @@ static size_t list_filter(const struct request *r, uint8_t *buf, size_t n)
  * of another task, had there. */
 static void list_clear_padding(uint8_t *buf, size_t n)
 {
-    struct listing_record *e;
+    struct uapi_dirent *e;
     size_t off = 0;
 
     while ((e = listing_next(buf, n, &off))) {
@@ -70,7 +70,7 @@ static ssize_t list_read_all(const struct request *r, int fd, const struct sys_i
                              bool filter, off_t before, uint8_t *buf, size_t size)
 {
     uint8_t more[LIST_MORE_MAX];
-    struct listing_record *e;
+    struct uapi_dirent *e;
     int64_t last = 0;
     size_t extra;
     ssize_t n = view_list_made(r, id, fd, buf, size);

@@ -59,7 +59,7 @@ static size_t snapshot_bytes(const struct snapshot *s)
 
 static int snapshot_index(struct snapshot *s)
 {
-    struct listing_record *e;
+    struct uapi_dirent *e;
     size_t off = 0, before = 0, room = 0;
 
     while ((e = listing_next((uint8_t *)s->records.data, s->records.len, &off))) {
@@ -211,8 +211,7 @@ static ssize_t snapshot_read(const struct snapshot *s, uint64_t *position, uint8
     size_t n = 0;
 
     for (; i < s->n; i++) {
-        const struct listing_record *from =
-            (const struct listing_record *)(s->records.data + s->at[i]);
+        const struct uapi_dirent *from = (const struct uapi_dirent *)(s->records.data + s->at[i]);
 
         if (from->len > size - n) {
             if (n == 0)
@@ -220,7 +219,7 @@ static ssize_t snapshot_read(const struct snapshot *s, uint64_t *position, uint8
             break;
         }
         memcpy(buf + n, from, from->len);
-        ((struct listing_record *)(buf + n))->off = (int64_t)(high | (i + 1));
+        ((struct uapi_dirent *)(buf + n))->off = (int64_t)(high | (i + 1));
         n += from->len;
     }
     *position = high | i;

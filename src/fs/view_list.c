@@ -13,22 +13,15 @@
 #include "fs/view.h"
 #include "plan/root.h"
 #include "policy/policy.h"
+#include "sys/uapi.h"
 
-/* struct linux_dirent64 of the kernel. */
-struct view_record {
-    uint64_t ino;
-    int64_t off;
-    uint16_t len;
-    uint8_t type;
-    char name[];
-};
-#define RECORD_NAME offsetof(struct view_record, name)
+#define RECORD_NAME offsetof(struct uapi_dirent, name)
 
 /* Appends a record, if there is room. */
 static size_t record_add(uint8_t *buf, size_t at, size_t size, const struct sys_ident *id,
                          int64_t off, const char *name)
 {
-    struct view_record *e = (struct view_record *)(buf + at);
+    struct uapi_dirent *e = (struct uapi_dirent *)(buf + at);
     size_t n = strlen(name) + 1, len = (RECORD_NAME + n + 7) & ~(size_t)7;
 
     if (at + len > size)

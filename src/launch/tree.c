@@ -9,14 +9,6 @@
 #include "launch/internal.h"
 #include "sys/raw_calls.h"
 
-struct tree_dirent {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
-
 static int32_t tree_parse(const char *s)
 {
     int32_t v = 0;
@@ -73,10 +65,10 @@ static size_t tree_pass(int proc_fd, int32_t *pids, size_t n, size_t max)
     raw_rewind(proc_fd);
     while ((got = raw_getdents64(proc_fd, buf, sizeof(buf))) > 0) {
         for (long at = 0; at < got;) {
-            const struct tree_dirent *d = (const void *)(buf + at);
+            const struct uapi_dirent *d = (const void *)(buf + at);
             int32_t pid = tree_parse(d->name);
 
-            at += d->reclen;
+            at += d->len;
             if (pid > 0 && n < max && !tree_has(pids, n, pid) &&
                 tree_has(pids, n, tree_parent(proc_fd, d->name)))
                 pids[n++] = pid;

@@ -9,6 +9,7 @@
 
 #include "sys/fs.h"
 #include "sys/procfile.h"
+#include "sys/uapi.h"
 
 #define TREE_LOOKS 8 /* times a parent is looked up again because it ended meanwhile */
 
@@ -49,14 +50,6 @@ static int tree_number(const char *s)
     return *s ? -1 : v;
 }
 
-struct tree_dirent { /* struct linux_dirent64 */
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
-
 int tree_each_number(const char *dir, int (*fn)(void *arg, int number), void *arg)
 {
     _cleanup_close_ int fd = sys_openat(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
@@ -67,13 +60,13 @@ int tree_each_number(const char *dir, int (*fn)(void *arg, int number), void *ar
         return fd;
     while ((got = sys_getdents64(fd, buf, sizeof(buf))) > 0) {
         for (ssize_t at = 0; at < got;) {
-            const struct tree_dirent *d = (const void *)(buf + at);
+            const struct uapi_dirent *d = (const void *)(buf + at);
             int number = tree_number(d->name);
             int r = number > 0 ? fn(arg, number) : 0;
 
             if (r < 0)
                 return r;
-            at += d->reclen;
+            at += d->len;
         }
     }
     return (int)got;

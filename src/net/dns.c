@@ -165,11 +165,10 @@ static void dns_serve(const struct net_dns *d, int fd)
         len = net_dns_answer(d->pins, query, (size_t)n, answer);
         pthread_rwlock_unlock(d->pins_lock);
     }
-    if (len)
-        explain_unknown(d, answer, len);
-    if (len)
-        (void)sendto(fd, answer, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&from,
-                     from_len);
+    if (!len)
+        return;
+    explain_unknown(d, answer, len);
+    (void)sendto(fd, answer, len, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&from, from_len);
 }
 
 static void *dns_main(void *arg)

@@ -7,6 +7,7 @@
 
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
 
@@ -106,6 +107,16 @@ struct uapi_landlock_port {
     uint64_t port; /* host byte order */
 };
 _Static_assert(sizeof(struct uapi_landlock_port) == 16, "struct landlock_net_port_attr");
+
+/* struct linux_dirent64, which no header has. */
+struct uapi_dirent {
+    uint64_t ino;
+    int64_t off;
+    uint16_t len;
+    uint8_t type;
+    char name[];
+};
+_Static_assert(offsetof(struct uapi_dirent, name) == 19, "struct linux_dirent64");
 
 /* ---- seccomp ---- */
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV

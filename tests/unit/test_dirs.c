@@ -18,10 +18,10 @@
 #include "fs/listing.h"
 
 /* A record as the kernel makes it, in static storage. */
-static const struct listing_record *record(const char *name, uint64_t ino)
+static const struct uapi_dirent *record(const char *name, uint64_t ino)
 {
     static union {
-        struct listing_record e;
+        struct uapi_dirent e;
         uint8_t room[512];
     } r;
 
@@ -68,7 +68,7 @@ static void test_order(void **state)
     assert_int_equal(w->count, ARRAY_SIZE(want));
     assert_int_equal(w->follow, 0);
     for (uint32_t i = 0; i < w->count; i++) {
-        const struct listing_record *e = (struct listing_record *)(w->records + w->start[i]);
+        const struct uapi_dirent *e = (struct uapi_dirent *)(w->records + w->start[i]);
 
         assert_string_equal(e->name, want[i]);
         assert_int_equal(e->ino, i);
@@ -95,8 +95,7 @@ static void test_windows_join(void **state)
             assert_true(w->count > 0 && (w->len <= limits[l] || w->count == 1));
             assert_int_equal(w->count + w->follow + seen, n + 2);
             for (uint32_t i = 0; i < w->count; i++, seen++) {
-                const struct listing_record *e =
-                    (struct listing_record *)(w->records + w->start[i]);
+                const struct uapi_dirent *e = (struct uapi_dirent *)(w->records + w->start[i]);
 
                 snprintf(name, sizeof(name), "n%05u", seen - 2);
                 assert_string_equal(e->name, seen == 0 ? "." : seen == 1 ? ".." : name);
@@ -124,7 +123,7 @@ static void test_copy(void **state)
     assert_int_equal(dirs_window_copy(w, 2, 100, buf, 31, &next), -EINVAL);
     assert_int_equal(dirs_window_copy(w, 2, 100, buf, 32, &next), 32);
     assert_int_equal(next, 3);
-    assert_int_equal(((struct listing_record *)buf)->off, 103);
+    assert_int_equal(((struct uapi_dirent *)buf)->off, 103);
     assert_int_equal(dirs_window_copy(w, 0, 0, buf, 64, &next), 48);
     assert_int_equal(next, 2);
     assert_int_equal(dirs_window_copy(w, 11, 0, buf, 64, &next), 32);
@@ -157,9 +156,9 @@ static void test_positions(void **state)
     assert_int_equal(dirs_cache_add(c, 0, window(1 << 20, NULL, 4, 1), 0, &d), DIRS_COPIED);
     assert_int_equal(d.pos, 8);
     assert_int_equal(dirs_cache_read(c, &d, &after), DIRS_COPIED);
-    assert_string_equal(((struct listing_record *)buf)->name, "..");
+    assert_string_equal(((struct uapi_dirent *)buf)->name, "..");
     assert_int_equal(dirs_cache_read(c, &old, &after), DIRS_COPIED);
-    assert_string_equal(((struct listing_record *)buf)->name, "n00002");
+    assert_string_equal(((struct uapi_dirent *)buf)->name, "n00002");
     old.pos = 7;
     assert_int_equal(dirs_cache_read(c, &old, &after), DIRS_END);
     d.pos = 13;
@@ -188,15 +187,15 @@ static void test_chain(void **state)
     assert_int_equal(dirs_cache_read(c, &d, &after), DIRS_CONTINUE);
     assert_string_equal(after, "n00007");
     assert_int_equal(dirs_cache_add(c, d.pos, window(320, after, 30, 7), 0, &d), DIRS_COPIED);
-    assert_string_equal(((struct listing_record *)buf)->name, "n00008");
+    assert_string_equal(((struct uapi_dirent *)buf)->name, "n00008");
     free(after);
     /* Back into the first, and over the seam without another scan. */
     d.pos = first;
     assert_int_equal(dirs_cache_read(c, &d, &after), DIRS_COPIED);
-    assert_string_equal(((struct listing_record *)buf)->name, "n00008");
+    assert_string_equal(((struct uapi_dirent *)buf)->name, "n00008");
     d.pos = first - 1;
     assert_int_equal(dirs_cache_read(c, &d, &after), DIRS_COPIED);
-    assert_string_equal(((struct listing_record *)buf)->name, "n00007");
+    assert_string_equal(((struct uapi_dirent *)buf)->name, "n00007");
     dirs_cache_free(c);
 }
 

@@ -7,17 +7,9 @@
 #include <stddef.h>
 
 #include "fs/cow/internal.h"
+#include "sys/uapi.h"
 
 #include "fs/cow/fault.h"
-
-struct list_dirent {
-    uint64_t ino;
-    int64_t off;
-    uint16_t reclen;
-    uint8_t type;
-    char name[];
-};
-_Static_assert(offsetof(struct list_dirent, name) == 19, "struct linux_dirent64");
 
 #define LIST_CHUNK (64u << 10)
 
@@ -39,11 +31,11 @@ int cow_each_name(int dir_fd, cow_each_name_fn *each, void *arg)
         e = -ENOMEM;
     while (e == 0 && (n = sys_getdents64(fd, chunk, LIST_CHUNK)) > 0) {
         for (ssize_t at = 0; at < n && e == 0;) {
-            struct list_dirent *d = (struct list_dirent *)(chunk + at);
+            struct uapi_dirent *d = (struct uapi_dirent *)(chunk + at);
 
             if (!is_dots(d->name))
                 e = each(d->name, d->type, d->ino, arg);
-            at += d->reclen;
+            at += d->len;
         }
     }
     if (e == 0 && n < 0)
@@ -57,21 +49,21 @@ int cow_each_name(int dir_fd, cow_each_name_fn *each, void *arg)
 struct cow_list {
     struct cow_layer *l;
     struct cow_pos pos;
-    struct buf entries; /* struct list_dirent one after the other, off = its own place */
+    struct buf entries; /* struct uapi_dirent one after the other, off = its own place */
     bool filled;
 };
 
 static void list_put(struct cow_list *s, const char *name, unsigned char type, uint64_t ino)
 {
-    size_t n = offsetof(struct list_dirent, name) + strlen(name) + 1;
-    struct list_dirent d = {.ino = ino, .type = type};
+    size_t n = offsetof(struct uapi_dirent, name) + strlen(name) + 1;
+    struct uapi_dirent d = {.ino = ino, .type = type};
     static const char zero[8];
 
-    d.reclen = (uint16_t)((n + 7) & ~(size_t)7);
-    d.off = (int64_t)(s->entries.len + d.reclen);
-    buf_add(&s->entries, &d, offsetof(struct list_dirent, name));
+    d.len = (uint16_t)((n + 7) & ~(size_t)7);
+    d.off = (int64_t)(s->entries.len + d.len);
+    buf_add(&s->entries, &d, offsetof(struct uapi_dirent, name));
     buf_add(&s->entries, name, strlen(name) + 1);
-    buf_add(&s->entries, zero, d.reclen - n);
+    buf_add(&s->entries, zero, d.len - n);
 }
 
 static int list_upper(const char *name, unsigned char type, uint64_t ino, void *arg)
@@ -177,18 +169,18 @@ ssize_t cow_list_read(struct cow_list *s, void *buf, size_t size, uint64_t *offs
     /* Offsets that we never gave out end the listing, as they do on real file systems. */
     at = *offset % 8 == 0 && *offset <= s->entries.len ? (size_t)*offset : s->entries.len;
     while (at < s->entries.len) {
-        const struct list_dirent *d = (const struct list_dirent *)(s->entries.data + at);
+        const struct uapi_dirent *d = (const struct uapi_dirent *)(s->entries.data + at);
 
-        if (d->reclen < 24 || d->reclen > s->entries.len - at)
+        if (d->len < 24 || d->len > s->entries.len - at)
             break; /* an offset into the middle of an entry */
-        if (d->reclen > size - done) {
+        if (d->len > size - done) {
             if (!done)
                 return -EINVAL;
             break;
         }
-        memcpy((char *)buf + done, d, d->reclen);
-        done += d->reclen;
-        at += d->reclen;
+        memcpy((char *)buf + done, d, d->len);
+        done += d->len;
+        at += d->len;
         *offset = at;
     }
     return (ssize_t)done;
