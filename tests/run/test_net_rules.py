@@ -341,7 +341,31 @@ def test_options_that_route_elsewhere_are_refused(near):
     t(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM, 136))
     t(lambda: s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 9))
     '''
+    native = bare(code)
+    assert native[0] == native[3] == 'ok', 'the control'
     assert boxed(['--net-allow', '127.0.0.1'], code).lines == ['EPERM', 'EACCES', 'EACCES', 'ok']
+
+
+def test_flow_labels_bring_no_options():
+    """Behind the request for a label there may be a routing header (type 2, where the kernel has mobile IPv6: it refuses
+    others itself), with which each datagram that names the label goes somewhere else first."""
+    code = '''
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    def label(number, behind):
+        request = socket.inet_pton(socket.AF_INET6, '::1') + struct.pack('!I', number) + struct.pack('=BBHHHI', 0, 1, 3, 60, 6, 0)
+        s.setsockopt(socket.IPPROTO_IPV6, 32, request + behind)
+    route = struct.pack('=BBBB4x', 0, 2, 2, 1) + socket.inet_pton(socket.AF_INET6, 'fd77::3')
+    mine = os.getpid() & 0xffff | 0x10000
+    t(lambda: label(mine, b''))
+    t(lambda: label(mine + 1, struct.pack('=QIIii', 20, socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT, 9, 0)))
+    t(lambda: label(mine + 2, struct.pack('=QII', 40, socket.IPPROTO_IPV6, socket.IPV6_RTHDR) + route))
+    '''
+    native = bare(code)
+    if 'ok' not in native:
+        pytest.skip(f'no flow labels here: {native}')
+    assert native[:2] == ['ok', 'ok'] and native[2] in ('ok', 'EINVAL')
+    for rule in ('[::1]', 'udp://[::1]:9'):
+        assert boxed(['--net-allow', rule], code).lines == ['ok', 'EPERM', 'EPERM']
 
 
 # ---- where pidfd_getfd is refused (Docker's default profile; 438 on every machine) ----
