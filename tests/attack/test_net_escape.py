@@ -197,3 +197,55 @@ def test_received_sockets(two, front, grant, tmp_path_factory):
             # Without a rule for UDP, messages are looked at where a socket is granted by its own name; else
             # what a granted peer gives away it could have sent itself.
             assert tcp == 0 and (udp == 0 or not grant and not mediates_udp(rules)), (rules, r.stderr)
+
+
+RELEASE = '''
+import ctypes, socket, struct, sys
+kind = getattr(socket, sys.argv[1])
+s = socket.socket(socket.AF_INET, kind)
+s.bind(('127.0.0.1', int(sys.argv[2])))
+real = s.getsockname()[1]
+if kind == socket.SOCK_STREAM:
+    s.listen(1)
+    s.shutdown(socket.SHUT_RD)
+else:
+    ctypes.CDLL(None).connect(s.fileno(), struct.pack('HHI8x', socket.AF_UNSPEC, 0, 0), 16)
+print(real, flush=True)
+port = int(sys.stdin.readline()) or real
+c = socket.socket(socket.AF_INET, kind)
+try:
+    c.connect(('127.0.0.1', port))
+    c.send(b'x')
+except OSError:
+    pass
+'''
+
+
+def reaches_who_takes_the_port(argv, kind, real=None):
+    """Does the program, which keeps a socket and lets go of its port, come to a service that then gets the port?"""
+    p = subprocess.Popen([str(a) for a in argv], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    said = real(p.stderr.readline()) if real else None
+    port = said or int(p.stdout.readline())
+    if real:
+        p.stdout.readline()
+    with socket.socket(socket.AF_INET, getattr(socket, kind)) as service:
+        try:
+            service.bind(('127.0.0.1', port))
+            if kind == 'SOCK_STREAM':
+                service.listen(1)
+        except OSError:
+            service.close()
+        p.communicate('80\n' if real else '0\n', timeout=60 * SLOW)
+        assert p.returncode == 0
+        return service.fileno() >= 0 and bool(select.select([service], [], [], 0.2)[0])
+
+
+@pytest.mark.parametrize('kind', ['SOCK_STREAM', 'SOCK_DGRAM'])
+def test_a_port_that_was_let_go_leads_nowhere(kind):
+    """--port-remap: port 80, which a rule names, is another outside, and the socket that has it is disconnected. What was
+    left to the kernel to choose is then anybody's, as the control shows: a service that comes to be there is not 80."""
+    program = ['/usr/bin/python3', '-c', RELEASE, kind]
+    assert reaches_who_takes_the_port([*program, '0'], kind), 'the control arrives'
+    box = [SANDLOCK, 'run', *SYSTEM, '--stats', '--port-remap', '--net-allow', '127.0.0.1:80', '--net-allow-bind', '80', '--']
+    assert not reaches_who_takes_the_port([*box, *program, '80'], kind, lambda line: int(line.split(' -> ')[1]))

@@ -444,6 +444,15 @@ def dns(name, server='10.255.255.53'):
 '''
 
 
+def test_denials_win_over_names(near):
+    """Whoever owns a name may give it the address of this machine."""
+    code = NAMES + "t(lambda: tcp(P[0], 'localhost'))"
+    rule = ['--net-allow', f'localhost:{near.port}']
+    assert boxed(rule, code, str(near.port)).lines == ['near']
+    for denial in ('127.0.0.1', '127.0.0.0/8', f'127.0.0.1:{near.port}'):
+        assert boxed([*rule, '--net-deny', denial], code, str(near.port)).lines == [REFUSED]
+
+
 def test_names_are_pinned_and_shown(near):
     code = NAMES + '''
     print(resolve('localhost'), resolve('other.example'))
