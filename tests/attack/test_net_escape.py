@@ -70,8 +70,13 @@ def two():
     pytest.skip('no free port on both addresses')
 
 
-def run(policy, *args, **options):
-    argv = [SANDLOCK, 'run', '-r', ESCAPE, *policy, '--', ESCAPE, *args]
+# As a container does it that refuses pidfd_getfd.
+CONTAINED = ('/usr/bin/python3', '-c', DOCKER)
+FRONTS = pytest.mark.parametrize('front', [(), CONTAINED], ids=['', 'contained'])
+
+
+def run(policy, *args, front=(), **options):
+    argv = [*front, SANDLOCK, 'run', '-r', ESCAPE, *policy, '--', ESCAPE, *args]
     r = subprocess.run([str(a) for a in argv], capture_output=True, text=True,
                        stdin=options.pop('stdin', subprocess.DEVNULL), timeout=120 * SLOW, **options)
     assert r.returncode == 0, r.stderr
@@ -83,7 +88,8 @@ def native(*args, **options):
                    stdin=options.pop('stdin', subprocess.DEVNULL), timeout=120 * SLOW, **options)
 
 
-def test_every_family_type_protocol_call_and_form():
+@FRONTS
+def test_every_family_type_protocol_call_and_form(front):
     loose, strict = Listener('127.0.0.2'), Listener('127.0.0.1')
     native('sweep', loose.port)
     tcp, udp = loose.drain()
@@ -92,15 +98,16 @@ def test_every_family_type_protocol_call_and_form():
     for policy in (['--net-allow', '127.0.0.1:9', '--net-allow', 'icmp://127.0.0.1'],
                    ['--net-allow', 'tcp://127.0.0.1:9'],
                    ['--net-deny', '127.0.0.0/8', '--net-deny', '::/0']):
-        sockets, _, failed = run(policy, 'sweep', loose.port)
+        sockets, _, failed = run(policy, 'sweep', loose.port, front=front)
         assert sockets > 0 and failed > 0
         assert loose.drain() == (0, 0), policy
         # The unspecified address is loopback.
-        run(policy, 'sweep', strict.port)
+        run(policy, 'sweep', strict.port, front=front)
         assert strict.drain() == (0, 0), policy
 
 
-def test_flipping_the_address_and_the_descriptor(two):
+@FRONTS
+def test_flipping_the_address_and_the_descriptor(two, front):
     good, bad = two
     seen = (0, 0)
     for _ in range(20):  # threads on one slow processor meet when they meet
@@ -110,21 +117,23 @@ def test_flipping_the_address_and_the_descriptor(two):
             break
     assert all(seen), 'the control arrives'
     good.drain()
-    for policy in (['--net-allow', f'127.0.0.1:{good.port}'], ['--net-deny', '127.0.0.2']):
-        run(policy, 'race', SECONDS, good.port, bad.port)
+    for policy in (['--net-allow', f'127.0.0.1:{good.port}'], ['--net-deny', '127.0.0.2'],
+                   ['--port-remap', '--net-allow', f'localhost:{good.port}', '-r', '/etc']):
+        run(policy, 'race', SECONDS, good.port, bad.port, front=front)
         assert bad.drain() == (0, 0)
         assert any(good.drain()), 'what is allowed arrives'
 
 
+@FRONTS
 @pytest.mark.parametrize('kind', [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=['tcp', 'udp'])
-def test_inherited_socket(two, kind):
+def test_inherited_socket(two, kind, front):
     good, bad = two
     arrived = 0 if kind == socket.SOCK_STREAM else 1
     with socket.socket(socket.AF_INET, kind) as s:
         native('fd', '0', bad.port, stdin=s)
         assert bad.drain()[arrived] > 0, 'the control arrives'
     with socket.socket(socket.AF_INET, kind) as s:
-        run(['--net-allow', f'127.0.0.1:{good.port}'], 'fd', '0', bad.port, stdin=s)
+        run(['--net-allow', f'127.0.0.1:{good.port}'], 'fd', '0', bad.port, stdin=s, front=front)
         assert bad.drain() == (0, 0)
 
 
@@ -178,7 +187,7 @@ def mediates_udp(rules):
     return any(r in ('127.0.0.1', '127.0.0.2') for r in rules)
 
 
-@pytest.mark.parametrize('front, grant', [((), 's'), ((), ''), (('/usr/bin/python3', '-c', DOCKER), '')],
+@pytest.mark.parametrize('front, grant', [((), 's'), ((), ''), (CONTAINED, '')],
                          ids=['socket', 'directory', 'contained'])
 def test_received_sockets(two, front, grant, tmp_path_factory):
     """Over a UNIX socket that is granted, from somebody outside."""
