@@ -146,14 +146,17 @@ def test_no_option_leads_elsewhere():
     levels, top = ('[0, 41]', 70) if IN_VM else ('[0, 1, 6, 17, 41, 58, 255]', 130)
     box = [str(SANDLOCK), 'run', *map(str, SYSTEM), '--net-allow', '10.77.0.2', '--net-allow', '[fd77::2]']
     deny = [str(SANDLOCK), 'run', *map(str, SYSTEM), '--net-deny', '10.77.0.3', '--net-deny', '[fd77::3]']
-    fronts = [[], [*box, '--'], [*deny, '--']]
+    bare = ['setpriv', '--inh-caps=-all', '--bounding-set=-all']  # as little as the command has
+    fronts = [bare, [*box, '--'], [*deny, '--']]
     done = subprocess.run([*enter, PYTHON, '-c', WORLD, PYTHON, json.dumps(fronts), ATTACK, levels, str(top)], check=False,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=240 * SLOW)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     assert done.returncode == 0, done.stderr
     native, *boxed = json.loads(done.stdout)
-    assert native['code'] == 0 and native['elsewhere'] > 0, ('the control leads elsewhere', native)
+    assert native['code'] == 0 and all(native['arrived']), native
+    if not native['elsewhere']:
+        pytest.skip('the control leads nowhere: this kernel has no routing headers')
     for run in boxed:
         assert run['code'] == 0, (run, done.stderr)
         assert json.loads(run['said'])['taken'] > 0 and all(run['arrived']), run
