@@ -185,18 +185,39 @@ int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret)
     struct {
         uint64_t value;
         uint32_t size, flags;
+        uint8_t behind[BEHALF_STRUCT_MAX - 16];
     } args;
+    uint64_t size = r->call.args[4];
     int e;
 
-    if (r->call.args[4] < sizeof(args))
+    if (size < offsetof(typeof(args), behind))
         return -EINVAL;
-    if (r->call.args[4] != sizeof(args))
-        return -E2BIG; /* longer ones are of kernels to come */
-    e = request_read(r, call_addr(&r->call, 3), &args, sizeof(args));
+    if (size > sizeof(args))
+        return -E2BIG;
+    e = request_read(r, call_addr(&r->call, 3), &args, (size_t)size);
     if (e < 0)
         return e;
+    /* Longer ones are of kernels to come, and mean the same as long as nothing is in them. */
+    for (size_t i = 0; i < size - offsetof(typeof(args), behind); i++) {
+        if (args.behind[i])
+            return -E2BIG;
+    }
     *ret = (struct xattr_args_copy){{args.value}, args.size, args.flags};
     return 0;
+}
+
+int behalf_empty_path(const struct request *r, const struct target *t, enum sys_empty call)
+{
+    int fd = call_int(&r->call, 0), flags;
+
+    if (t->path[0])
+        return 0;
+    if (fd == AT_FDCWD)
+        return sys_empty_path(call, AT_FDCWD) == -EBADF ? -EBADF : 0;
+    flags = request_fd_flags(r, fd);
+    if (flags < 0 || !(flags & O_PATH))
+        return flags < 0 ? flags : 0;
+    return sys_empty_path(call, t->at.fd) == -EBADF ? -EBADF : 0;
 }
 
 bool fs_deny_covers(const struct request *r, int fd, int parent_fd, const char *name)

@@ -77,6 +77,11 @@ struct xattr_args_copy {
     uint32_t size, flags;
 };
 int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret);
+/* The longest structure of a kernel to come: a page. */
+#define BEHALF_STRUCT_MAX 4096u
+/* Calls and kernels differ in whether with an empty path argument 0 may be AT_FDCWD or an O_PATH descriptor: the
+ * kernel is asked by such a call of ours. 0 or -EBADF. */
+int behalf_empty_path(const struct request *r, const struct target *t, enum sys_empty call);
 
 /* Attributes as the command sees them: owners (ids.h) and times (determinism.h). */
 void behalf_show_stat(const struct request *r, struct stat *st);

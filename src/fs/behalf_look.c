@@ -30,7 +30,6 @@
 #define LOOK_XATTR_MAX 65536u   /* XATTR_SIZE_MAX, XATTR_LIST_MAX */
 #define LOOK_XATTR_NAME 256     /* XATTR_NAME_MAX and its NUL */
 #define LOOK_ATTR_MIN 24u       /* FILE_ATTR_SIZE_VER0 */
-#define LOOK_ATTR_MAX 4096u
 
 static unsigned look_walk(uint32_t at_flags)
 {
@@ -341,6 +340,8 @@ static struct verdict look_xattr(struct request *r, const char *name, child_addr
     int e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1),
                          look_walk(r->call.at_flags), JUDGE_LOOK, &t);
 
+    if (e == 0)
+        e = behalf_empty_path(r, &t, name ? SYS_EMPTY_XATTR_GET : SYS_EMPTY_XATTR_LIST);
     if (e < 0)
         return verdict_errno(e);
     buf = malloc(size ? size : 1);
@@ -359,9 +360,9 @@ struct verdict behalf_xattr_get(struct request *r)
     ssize_t n;
     int e;
 
-    if (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
-        return verdict_errno(EINVAL);
-    e = look_xattr_buffer(r, &to, &size);
+    e = look_xattr_buffer(r, &to, &size); /* before the flags, as the kernel */
+    if (e == 0 && (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)))
+        e = -EINVAL;
     if (e < 0)
         return verdict_errno(e);
     n = request_read_string(r, call_addr(&r->call, 2), name, sizeof(name));
@@ -381,7 +382,7 @@ struct verdict behalf_xattr_list(struct request *r)
 struct verdict behalf_fileattr_get(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    uint8_t buf[LOOK_ATTR_MAX] = {0};
+    uint8_t buf[BEHALF_STRUCT_MAX] = {0};
     uint64_t size = r->call.args[3];
     uint32_t flags = call_u32(&r->call, 4);
     char path[FD_PATH_MAX];
@@ -389,10 +390,12 @@ struct verdict behalf_fileattr_get(struct request *r)
 
     if ((flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)) || size < LOOK_ATTR_MIN)
         return verdict_errno(EINVAL);
-    if (size > LOOK_ATTR_MAX)
+    if (size > BEHALF_STRUCT_MAX)
         return verdict_errno(E2BIG);
     e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1), look_walk(flags), JUDGE_LOOK,
                      &t);
+    if (e == 0)
+        e = behalf_empty_path(r, &t, SYS_EMPTY_FILEATTR);
     if (e < 0)
         return verdict_errno(e);
     fd_path(t.at.fd, path);

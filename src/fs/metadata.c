@@ -95,9 +95,12 @@ static enum cow_need metadata_need(const struct request *r)
 }
 
 /* A device's node is the machine's: the right to write to the device, which every image has on a few of
- * the host's and policies give to /dev/null, is none to close it to others. Terminals' belong to who has them. */
+ * the host's and policies give to /dev/null, is none to close it to others. Terminals' belong to who has them;
+ * behind 0:0 there is no device: renameat2 leaves that for RENAME_WHITEOUT. */
 static bool metadata_is_device(const struct target *t)
 {
+    if (S_ISCHR(t->at.id.mode) && t->at.id.rdev == 0)
+        return false;
     return (S_ISCHR(t->at.id.mode) || S_ISBLK(t->at.id.mode)) &&
            sys_fs_magic(t->at.fd) != DEVPTS_SUPER_MAGIC;
 }

@@ -15,7 +15,6 @@
 #define ATTR_NAME 256         /* XATTR_NAME_MAX and its NUL */
 #define ATTR_VALUE_MAX 65536u /* XATTR_SIZE_MAX */
 #define ATTR_FILE_MIN 24u     /* FILE_ATTR_SIZE_VER0 */
-#define ATTR_FILE_MAX 4096u
 
 /* A value to set, copied from the child. */
 struct attr_value {
@@ -61,14 +60,14 @@ static int attr_read_value(const struct request *r, child_addr name, child_addr 
     return request_read(r, value, v->data, v->size);
 }
 
-/* struct xattr_args of setxattrat(2). */
-static int attr_read_args(const struct request *r, struct attr_value *v)
+/* struct xattr_args of setxattrat(2), before whose flags it is looked at. */
+static int attr_read_args(const struct request *r, int walk, struct attr_value *v)
 {
     struct xattr_args_copy args;
     int e = behalf_read_xattr_args(r, &args);
 
-    if (e < 0)
-        return e;
+    if (e < 0 || walk < 0)
+        return e < 0 ? e : walk;
     return attr_read_value(r, call_addr(&r->call, 2), args.value, args.size, args.flags, v);
 }
 
@@ -95,15 +94,14 @@ struct verdict metadata_xattr_set(struct request *r)
     _cleanup_attr_value_ struct attr_value v = {.data = NULL};
     int e, walk = metadata_walk(r->call.at_flags);
 
-    if (walk < 0)
-        return verdict_errno(walk);
-    if (r->call.variant == VARIANT_STRUCT)
-        e = attr_read_args(r, &v);
-    else
-        e = attr_read_value(r, call_addr(&r->call, 2), call_addr(&r->call, 3), r->call.args[4],
-                            call_u32(&r->call, 5), &v);
+    e = r->call.variant == VARIANT_STRUCT
+            ? attr_read_args(r, walk, &v)
+            : attr_read_value(r, call_addr(&r->call, 2), call_addr(&r->call, 3), r->call.args[4],
+                              call_u32(&r->call, 5), &v);
     if (e == 0)
         e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+    if (e == 0)
+        e = behalf_empty_path(r, &t, SYS_EMPTY_XATTR_SET);
     return e < 0 ? verdict_errno(e) : attr_set(&t, &v);
 }
 
@@ -130,6 +128,8 @@ struct verdict metadata_xattr_remove(struct request *r)
     e = attr_read_name(r, call_addr(&r->call, 2), name);
     if (e == 0)
         e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+    if (e == 0)
+        e = behalf_empty_path(r, &t, SYS_EMPTY_XATTR_REMOVE);
     return e < 0 ? verdict_errno(e) : attr_remove(&t, name);
 }
 
@@ -146,21 +146,33 @@ struct verdict metadata_fxattr_remove(struct request *r)
 
 /* ---- file attributes ---- */
 
+/* What the kernel has against the structure itself, which it looks at before it looks for a file. */
+static int attr_check_file(const void *attr, size_t size)
+{
+    int e = sys_file_setattr("", attr, size);
+
+    return e == -ENOENT ? 0 : e;
+}
+
 struct verdict metadata_fileattr_set(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     uint64_t size = r->call.args[3];
-    uint8_t buf[ATTR_FILE_MAX];
+    uint8_t buf[BEHALF_STRUCT_MAX];
     char path[FD_PATH_MAX];
     int e, walk = metadata_walk(call_u32(&r->call, 4));
 
     if (walk < 0 || size < ATTR_FILE_MIN)
         return verdict_errno(EINVAL);
-    if (size > ATTR_FILE_MAX)
+    if (size > BEHALF_STRUCT_MAX)
         return verdict_errno(E2BIG);
     e = request_read(r, call_addr(&r->call, 2), buf, (size_t)size);
     if (e == 0)
+        e = attr_check_file(buf, (size_t)size);
+    if (e == 0)
         e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+    if (e == 0)
+        e = behalf_empty_path(r, &t, SYS_EMPTY_FILEATTR);
     if (e == 0 && staged_holds(r, t.at.fd))
         e = -EOPNOTSUPP; /* flags are not committed */
     if (e < 0)

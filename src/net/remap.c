@@ -15,9 +15,10 @@
 #include "base/buf.h"
 #include "net/rules.h"
 
-#define REMAP_MAX 4096    /* then no further port is told apart: bind fails with EADDRINUSE */
-#define REMAP_LINES 256   /* of --stats while the command runs */
-#define REMAP_FRESH_MS 50 /* so long a socket that was seen is believed to be there */
+#define REMAP_MAX 4096     /* then no further port is told apart: bind fails with EADDRINUSE */
+#define REMAP_LINES 256    /* of --stats while the command runs */
+#define ELSEWHERE_TRIES 16 /* somebody may take the port in between */
+#define REMAP_FRESH_MS 50  /* so long a socket that was seen is believed to be there */
 
 struct remap_entry {
     uint8_t proto;   /* enum net_proto */
@@ -200,14 +201,41 @@ static int remap_note(struct remap *m, const struct policy *p, const struct rema
     return 0;
 }
 
-/* Any real port will do: taken outside, or not ours to take (below 1024). */
+/* A port that nobody has at this address, as the kernel would choose it for a socket that shares with nobody. */
+static int free_port(int fd, const struct net_addr *at)
+{
+    _cleanup_close_ int probe_fd = socket(net_sockopt(fd, SOL_SOCKET, SO_DOMAIN),
+                                          net_sockopt(fd, SOL_SOCKET, SO_TYPE) | SOCK_CLOEXEC,
+                                          net_sockopt(fd, SOL_SOCKET, SO_PROTOCOL));
+    struct net_addr a = *at;
+    int rc;
+
+    if (probe_fd < 0) {
+        rc = -errno;
+        probe_fd = -1;
+        return rc;
+    }
+    rc = bind_to(probe_fd, &a, 0);
+    a.len = sizeof(a.u);
+    if (rc == 0 && getsockname(probe_fd, &a.u.sa, &a.len))
+        rc = -errno;
+    return rc < 0 ? rc : net_addr_port(&a);
+}
+
+/* Any real port will do: taken outside, or not ours to take (below 1024). Bound by its number, since a
+ * port that was left to the kernel goes when the socket is disconnected or stops to listen: then it may be
+ * anybody's, while the socket, and with it the entry, is still there. */
 static int bind_elsewhere(const struct policy *p, int fd, struct net_addr *a)
 {
-    int rc;
+    int rc = -EADDRINUSE;
 
     if (!port_set_is_empty(&p->net_deny_bind))
         return net_bind_any_port(fd, a, p);
-    rc = bind_to(fd, a, 0);
+    for (int i = 0; i < ELSEWHERE_TRIES && rc == -EADDRINUSE; i++) {
+        int port = free_port(fd, a);
+
+        rc = port < 0 ? port : bind_to(fd, a, (uint16_t)port);
+    }
     return rc;
 }
 

@@ -25,6 +25,8 @@
 #define OPT_TCP_ULP 31
 #define OPT_IPV6_2292RTHDR 5
 #define OPT_IPV6_2292PKTOPTIONS 6
+#define OPT_IPV6_FLOWLABEL_MGR 32
+#define FLOWLABEL_REQUEST_SIZE 32 /* struct in6_flowlabel_req; options may follow */
 #define FASTOPEN_FLAG 0x20000000u
 
 /* ioctl commands as (type, number); size and direction vary with the word size of the caller. */
@@ -99,6 +101,9 @@ static const struct deny_rule routed[] = {
     ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, IPV6_RTHDR)),
     ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, OPT_IPV6_2292PKTOPTIONS)),
     ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, OPT_IPV6_2292RTHDR)),
+    /* A flow label brings a routing header to every datagram that names it. */
+    ROW(setsockopt, EPERM, RULE_EQ(1, IPPROTO_IPV6), RULE_EQ(2, OPT_IPV6_FLOWLABEL_MGR),
+        RULE_NE(4, FLOWLABEL_REQUEST_SIZE)),
 };
 
 static const struct deny_rule supervised[] = {

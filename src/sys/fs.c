@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "sys/uapi.h"
 
@@ -189,6 +190,29 @@ int sys_file_getattr(const char *path, void *attr, size_t size)
 int sys_file_setattr(const char *path, const void *attr, size_t size)
 {
     return (int)raw_call5(SYS_file_setattr, AT_FDCWD, path, attr, size, 0);
+}
+
+int sys_empty_path(enum sys_empty call, int fd)
+{
+    static const char name[] = "."; /* of no attribute anywhere */
+    static const struct {
+        uint64_t value;
+        uint32_t size, flags;
+    } get, replace = {.flags = XATTR_REPLACE};
+    uint64_t attr[3]; /* FILE_ATTR_SIZE_VER0 */
+
+    switch (call) {
+    case SYS_EMPTY_XATTR_SET:
+        return (int)raw_call6(SYS_setxattrat, fd, "", AT_EMPTY_PATH, name, &replace,
+                              sizeof(replace));
+    case SYS_EMPTY_XATTR_GET:
+        return (int)raw_call6(SYS_getxattrat, fd, "", AT_EMPTY_PATH, name, &get, sizeof(get));
+    case SYS_EMPTY_XATTR_LIST:
+        return (int)raw_call5(SYS_listxattrat, fd, "", AT_EMPTY_PATH, NULL, 0);
+    case SYS_EMPTY_XATTR_REMOVE:
+        return (int)raw_call4(SYS_removexattrat, fd, "", AT_EMPTY_PATH, name);
+    default: return (int)raw_call5(SYS_file_getattr, fd, "", attr, sizeof(attr), AT_EMPTY_PATH);
+    }
 }
 
 uint64_t sys_rlimit_of(pid_t pid, int resource)

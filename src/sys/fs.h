@@ -94,5 +94,14 @@ int sys_renameat2(int odfd, const char *old, int ndfd, const char *new, unsigned
 /* By path, links followed: O_PATH descriptors are refused in the form with an empty path. */
 int sys_file_getattr(const char *path, void *attr, size_t size);
 int sys_file_setattr(const char *path, const void *attr, size_t size);
+/* The call with an empty path and a name that no attribute has: what the kernel thinks of the descriptor. */
+enum sys_empty {
+    SYS_EMPTY_XATTR_SET,
+    SYS_EMPTY_XATTR_GET,
+    SYS_EMPTY_XATTR_LIST,
+    SYS_EMPTY_XATTR_REMOVE,
+    SYS_EMPTY_FILEATTR,
+};
+int sys_empty_path(enum sys_empty call, int fd);
 /* Soft limit of another process, RLIM_INFINITY when it cannot be read. */
 uint64_t sys_rlimit_of(pid_t pid, int resource);

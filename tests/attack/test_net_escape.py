@@ -70,8 +70,13 @@ def two():
     pytest.skip('no free port on both addresses')
 
 
-def run(policy, *args, **options):
-    argv = [SANDLOCK, 'run', '-r', ESCAPE, *policy, '--', ESCAPE, *args]
+# As a container does it that refuses pidfd_getfd.
+CONTAINED = ('/usr/bin/python3', '-c', DOCKER)
+FRONTS = pytest.mark.parametrize('front', [(), CONTAINED], ids=['', 'contained'])
+
+
+def run(policy, *args, front=(), **options):
+    argv = [*front, SANDLOCK, 'run', '-r', ESCAPE, *policy, '--', ESCAPE, *args]
     r = subprocess.run([str(a) for a in argv], capture_output=True, text=True,
                        stdin=options.pop('stdin', subprocess.DEVNULL), timeout=120 * SLOW, **options)
     assert r.returncode == 0, r.stderr
@@ -83,7 +88,8 @@ def native(*args, **options):
                    stdin=options.pop('stdin', subprocess.DEVNULL), timeout=120 * SLOW, **options)
 
 
-def test_every_family_type_protocol_call_and_form():
+@FRONTS
+def test_every_family_type_protocol_call_and_form(front):
     loose, strict = Listener('127.0.0.2'), Listener('127.0.0.1')
     native('sweep', loose.port)
     tcp, udp = loose.drain()
@@ -92,15 +98,16 @@ def test_every_family_type_protocol_call_and_form():
     for policy in (['--net-allow', '127.0.0.1:9', '--net-allow', 'icmp://127.0.0.1'],
                    ['--net-allow', 'tcp://127.0.0.1:9'],
                    ['--net-deny', '127.0.0.0/8', '--net-deny', '::/0']):
-        sockets, _, failed = run(policy, 'sweep', loose.port)
+        sockets, _, failed = run(policy, 'sweep', loose.port, front=front)
         assert sockets > 0 and failed > 0
         assert loose.drain() == (0, 0), policy
         # The unspecified address is loopback.
-        run(policy, 'sweep', strict.port)
+        run(policy, 'sweep', strict.port, front=front)
         assert strict.drain() == (0, 0), policy
 
 
-def test_flipping_the_address_and_the_descriptor(two):
+@FRONTS
+def test_flipping_the_address_and_the_descriptor(two, front):
     good, bad = two
     seen = (0, 0)
     for _ in range(20):  # threads on one slow processor meet when they meet
@@ -110,21 +117,23 @@ def test_flipping_the_address_and_the_descriptor(two):
             break
     assert all(seen), 'the control arrives'
     good.drain()
-    for policy in (['--net-allow', f'127.0.0.1:{good.port}'], ['--net-deny', '127.0.0.2']):
-        run(policy, 'race', SECONDS, good.port, bad.port)
+    for policy in (['--net-allow', f'127.0.0.1:{good.port}'], ['--net-deny', '127.0.0.2'],
+                   ['--port-remap', '--net-allow', f'localhost:{good.port}', '-r', '/etc']):
+        run(policy, 'race', SECONDS, good.port, bad.port, front=front)
         assert bad.drain() == (0, 0)
         assert any(good.drain()), 'what is allowed arrives'
 
 
+@FRONTS
 @pytest.mark.parametrize('kind', [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=['tcp', 'udp'])
-def test_inherited_socket(two, kind):
+def test_inherited_socket(two, kind, front):
     good, bad = two
     arrived = 0 if kind == socket.SOCK_STREAM else 1
     with socket.socket(socket.AF_INET, kind) as s:
         native('fd', '0', bad.port, stdin=s)
         assert bad.drain()[arrived] > 0, 'the control arrives'
     with socket.socket(socket.AF_INET, kind) as s:
-        run(['--net-allow', f'127.0.0.1:{good.port}'], 'fd', '0', bad.port, stdin=s)
+        run(['--net-allow', f'127.0.0.1:{good.port}'], 'fd', '0', bad.port, stdin=s, front=front)
         assert bad.drain() == (0, 0)
 
 
@@ -178,7 +187,7 @@ def mediates_udp(rules):
     return any(r in ('127.0.0.1', '127.0.0.2') for r in rules)
 
 
-@pytest.mark.parametrize('front, grant', [((), 's'), ((), ''), (('/usr/bin/python3', '-c', DOCKER), '')],
+@pytest.mark.parametrize('front, grant', [((), 's'), ((), ''), (CONTAINED, '')],
                          ids=['socket', 'directory', 'contained'])
 def test_received_sockets(two, front, grant, tmp_path_factory):
     """Over a UNIX socket that is granted, from somebody outside."""
@@ -197,3 +206,55 @@ def test_received_sockets(two, front, grant, tmp_path_factory):
             # Without a rule for UDP, messages are looked at where a socket is granted by its own name; else
             # what a granted peer gives away it could have sent itself.
             assert tcp == 0 and (udp == 0 or not grant and not mediates_udp(rules)), (rules, r.stderr)
+
+
+RELEASE = '''
+import ctypes, socket, struct, sys
+kind = getattr(socket, sys.argv[1])
+s = socket.socket(socket.AF_INET, kind)
+s.bind(('127.0.0.1', int(sys.argv[2])))
+real = s.getsockname()[1]
+if kind == socket.SOCK_STREAM:
+    s.listen(1)
+    s.shutdown(socket.SHUT_RD)
+else:
+    ctypes.CDLL(None).connect(s.fileno(), struct.pack('HHI8x', socket.AF_UNSPEC, 0, 0), 16)
+print(real, flush=True)
+port = int(sys.stdin.readline()) or real
+c = socket.socket(socket.AF_INET, kind)
+try:
+    c.connect(('127.0.0.1', port))
+    c.send(b'x')
+except OSError:
+    pass
+'''
+
+
+def reaches_who_takes_the_port(argv, kind, real=None):
+    """Does the program, which keeps a socket and lets go of its port, come to a service that then gets the port?"""
+    p = subprocess.Popen([str(a) for a in argv], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE)
+    said = real(p.stderr.readline()) if real else None
+    port = said or int(p.stdout.readline())
+    if real:
+        p.stdout.readline()
+    with socket.socket(socket.AF_INET, getattr(socket, kind)) as service:
+        try:
+            service.bind(('127.0.0.1', port))
+            if kind == 'SOCK_STREAM':
+                service.listen(1)
+        except OSError:
+            service.close()
+        p.communicate('80\n' if real else '0\n', timeout=60 * SLOW)
+        assert p.returncode == 0
+        return service.fileno() >= 0 and bool(select.select([service], [], [], 0.2)[0])
+
+
+@pytest.mark.parametrize('kind', ['SOCK_STREAM', 'SOCK_DGRAM'])
+def test_a_port_that_was_let_go_leads_nowhere(kind):
+    """--port-remap: port 80, which a rule names, is another outside, and the socket that has it is disconnected. What was
+    left to the kernel to choose is then anybody's, as the control shows: a service that comes to be there is not 80."""
+    program = ['/usr/bin/python3', '-c', RELEASE, kind]
+    assert reaches_who_takes_the_port([*program, '0'], kind), 'the control arrives'
+    box = [SANDLOCK, 'run', *SYSTEM, '--stats', '--port-remap', '--net-allow', '127.0.0.1:80', '--net-allow-bind', '80', '--']
+    assert not reaches_who_takes_the_port([*box, *program, '80'], kind, lambda line: int(line.split(' -> ')[1]))

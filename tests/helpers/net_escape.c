@@ -3,7 +3,7 @@
  * Hostile to network rules: tries to get a connection or a datagram to where no rule allows. The test
  * outside listens there and must not see a packet; this program only tries.
  *   net_escape sweep PORT            every family, type and protocol; every call and form of address
- *   net_escape race SECONDS GOOD BAD the address and the descriptor flip during the calls
+ *   net_escape race SECONDS GOOD BAD the address, the header and the descriptor flip during the calls
  *   net_escape fd N PORT             uses descriptor N, inherited or received
  * Addresses are 127.0.0.1 and 127.0.0.2 (BAD: only the latter). Prints "sockets N sent M failed K".
  */
@@ -30,6 +30,7 @@ static union any {
     struct sockaddr_in6 in6;
 } good, bad, shared;
 static atomic_bool stop;
+static struct mmsghdr header[2];
 static long sockets, sent, failed;
 static int target = 100, pool[4];
 
@@ -188,15 +189,53 @@ static void *flip_fd(void *arg)
     return NULL;
 }
 
+/* What a message says of its destination, its route and its length changes while it is read. */
+static void *flip_header(void *arg)
+{
+    _Alignas(8) static char ctl[128];
+    union any *const names[] = {NULL, &good, &bad, &shared};
+    size_t n = control(2, ctl, 0);
+
+    (void)arg;
+    for (unsigned k = 0; !atomic_load(&stop); k++) {
+        struct msghdr *h = &header[k / 64 % 2].msg_hdr;
+
+        h->msg_name = names[k % 4];
+        h->msg_namelen = k % 5 ? sizeof(bad.in) : k % 3 ? 0 : sizeof(bad.in6);
+        h->msg_control = k % 7 ? NULL : ctl;
+        h->msg_controllen = k % 7 ? 0 : n;
+        __asm__ volatile("" ::: "memory");
+    }
+    return NULL;
+}
+
+/* By the header that flips, on a socket that has an allowed peer half of the time. */
+static void send_header(int fd)
+{
+    static struct iovec iov = {(void *)"escape", 6};
+
+    for (int i = 0; i < 2; i++) {
+        header[i].msg_hdr.msg_iov = &iov;
+        header[i].msg_hdr.msg_iovlen = 1;
+    }
+    for (int i = 0; i < 8; i++) {
+        count(sendmsg(fd, &header[i % 2].msg_hdr, MSG_DONTWAIT | MSG_NOSIGNAL));
+        count(sendmmsg(fd, header, 2, MSG_DONTWAIT | MSG_NOSIGNAL));
+        if (i == 4)
+            connect(fd, &good.sa, sizeof(good.in));
+    }
+}
+
 static void race(int seconds)
 {
+    static void *(*const flips[])(void *) = {flip_address, flip_fd, flip_header};
     time_t end = time(NULL) + seconds;
-    pthread_t t[2];
+    pthread_t t[3];
 
     for (int i = 0; i < 4; i++)
         pool[i] = -1;
-    pthread_create(&t[0], NULL, flip_address, NULL);
-    pthread_create(&t[1], NULL, flip_fd, NULL);
+    for (int i = 0; i < 3; i++)
+        pthread_create(&t[i], NULL, flips[i], NULL);
     while (time(NULL) < end) {
         int pair[2];
 
@@ -216,10 +255,11 @@ static void race(int seconds)
             send_all(target, &shared, sizeof(shared.in), i == 7 ? FASTOPEN : 0);
             if (connect(target, &shared.sa, sizeof(shared.in)) == 0)
                 count(send(target, "escape", 6, MSG_DONTWAIT | MSG_NOSIGNAL));
+            send_header(target);
         }
     }
     atomic_store(&stop, true);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 3; i++)
         pthread_join(t[i], NULL);
 }
 

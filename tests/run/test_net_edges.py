@@ -5,6 +5,7 @@ that ask for interfaces. Loopback only; each denial has its control.
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import textwrap
 
@@ -144,6 +145,39 @@ def test_sends_without_duplicates_fail_at_once():
     # Rules for tcp:// leave sendmsg to the kernel.
     r = inside(['--net-allow', 'tcp://127.0.0.1', '--net-allow-bind', '0'], STREAMS, front=CONTAINED)
     assert (r.code, r.lines) == (0, native)
+
+
+OTHERS = '''
+import array
+def rights(fd):
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [fd]))]
+r, w = os.pipe()
+given = socket.socket(fileno=0)
+l = socket.socket(socket.AF_UNIX); l.bind(sys.argv[1]); l.listen(1)
+c = socket.socket(socket.AF_UNIX); t(lambda: c.connect(sys.argv[1])); d, _ = l.accept()
+for s in (c, d, given):
+    t(lambda: s.sendmsg([b'plain']))
+    t(lambda: s.sendmsg([b'fd'], rights(w)))
+    t(lambda: s.send(b'send'))
+'''
+
+
+def test_what_needs_a_duplicate(tmp_path):
+    """The table of docs/network.md: descriptors over UNIX connections, sockets that were accepted or inherited."""
+    for front, policy, want in (((), None, ['5', '2', '4'] * 3),
+                                ((), ['--net-allow', '127.0.0.1'], ['5', '2', '4'] * 3),
+                                (CONTAINED, ['--net-allow', 'tcp://127.0.0.1'], ['5', '2', '4'] * 3),
+                                (CONTAINED, ['--net-allow', '127.0.0.1'],
+                                 ['5', 'EPERM', '4', *['EACCES', 'EACCES', '4'] * 2])):
+        near, far = socket.socketpair()
+        name = tmp_path / f'{len(os.listdir(tmp_path))}'
+        box = [] if policy is None else [SANDLOCK, 'run', *SYSTEM, '-w', tmp_path, *policy, '--']
+        if front == () and box and 'pidfd_getfd                 yes' not in execute([SANDLOCK, 'check']).out:
+            continue
+        r = execute([*front, *box, PYTHON, '-c', PRELUDE + OTHERS, name], stdin=near)
+        near.close()
+        far.close()
+        assert (r.code, r.lines) == (0, ['ok', *want]), (front, policy, r.err)
 
 
 # ---- interfaces (NL-01, SIOCGIF*) ----

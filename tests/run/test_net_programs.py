@@ -72,15 +72,30 @@ def test_http_clients(web, name, rule):
     assert r.out == '' and r.code != 0
 
 
-def test_git_and_pip_over_http(web):
-    base, port = web
-    www = base / 'www'
-    quiet = {k: v for k, v in os.environ.items() if not k.startswith('PIP_')}
-    quiet |= {'HOME': str(base), 'GIT_CONFIG_NOSYSTEM': '1', 'GIT_CONFIG_GLOBAL': '/dev/null'}
-    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', base, '-w', '/dev/null', '--net-allow',
-           f'localhost:{port}', '--']
+def quiet_home(base):
+    """An environment in which neither git nor pip reads what the user has configured."""
+    return {k: v for k, v in os.environ.items() if not k.startswith('PIP_')} | {
+        'HOME': str(base), 'TMPDIR': str(base), 'GIT_CONFIG_NOSYSTEM': '1', 'GIT_CONFIG_GLOBAL': '/dev/null',
+        'PIP_CONFIG_FILE': '/dev/null', 'GIT_TERMINAL_PROMPT': '0'}
+
+
+def need_git():
     if not os.path.exists('/usr/lib/git-core/git-remote-http'):
         pytest.skip('git has no HTTP here')
+
+
+def need_pip():
+    if execute([PYTHON, '-m', 'pip', '--version']).code != 0:
+        pytest.skip('python3-pip is not installed')
+
+
+def test_git_over_http(web):
+    base, port = web
+    www = base / 'www'
+    quiet = quiet_home(base)
+    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', base, '-w', '/dev/null', '--net-allow',
+           f'localhost:{port}', '--']
+    need_git()
     for argv in (['git', 'init', '-q', www / 'w'],
                  ['git', '-C', www / 'w', '-c', 'user.name=a', '-c', 'user.email=b', 'commit', '-q',
                   '--allow-empty', '-m', 'first'],
@@ -90,8 +105,14 @@ def test_git_and_pip_over_http(web):
     r = execute([*box, 'git', 'clone', '-q', f'http://localhost:{port}/r.git', base / 'c'], env=quiet)
     assert r.code == 0, r.err
     assert (base / 'c' / '.git').is_dir()
-    if execute([PYTHON, '-m', 'pip', '--version']).code != 0:
-        return
+
+
+def test_pip_from_a_local_index(web):
+    base, port = web
+    need_pip()
+    www = base / 'www'
+    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', base, '-w', '/dev/null', '--net-allow',
+           f'localhost:{port}', '--']
     (www / 'simple' / 'tiny').mkdir(parents=True)
     wheel = www / 'simple' / 'tiny' / 'tiny-1-py3-none-any.whl'
     subprocess.run([sys.executable, '-c', textwrap.dedent('''
@@ -104,8 +125,7 @@ def test_git_and_pip_over_http(web):
         '''), wheel], check=True)
     (www / 'simple' / 'tiny' / 'index.html').write_text(f'<a href="{wheel.name}">{wheel.name}</a>')
     r = execute([*box, PYTHON, '-m', 'pip', '-q', '--disable-pip-version-check', 'install', '--target',
-                 base / 'site', '--index-url', f'http://localhost:{port}/simple', 'tiny'],
-                env={**quiet, 'TMPDIR': str(base), 'PIP_CONFIG_FILE': '/dev/null'})
+                 base / 'site', '--index-url', f'http://localhost:{port}/simple', 'tiny'], env=quiet_home(base))
     assert r.code == 0, r.err
     assert (base / 'site' / 'tiny.py').exists()
 
@@ -289,6 +309,137 @@ def test_java_client(tmp_path, both_near):
     if control.out != 'far\n':
         pytest.skip(f'java runs no source here: {control.err[-200:]}')
     dials(main, both_near, ['-w', '/dev/null', '-w', tmp_path, '-r', os.path.dirname(os.path.dirname(java))])
+
+
+JAVALIKE = '''
+import errno, select, socket, sys, threading
+def dial(at, to):
+    """As java does: an IPv6 socket for every address, a connect that does not wait, then poll and SO_ERROR."""
+    host, port = to.split(':')
+    address = '::ffff:' + socket.gethostbyname(host)
+    with socket.socket(socket.AF_INET6) as s:
+        s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        s.setblocking(False)
+        error = s.connect_ex((address, int(port)))
+        if error == errno.EINPROGRESS:
+            select.select([], [s], [], 60)
+            error = s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if not error:
+            select.select([s], [], [], 60)
+        said[at] = s.recv(99).decode() if not error else error
+said = [None] * len(sys.argv[1:])
+threads = [threading.Thread(target=dial, args=a) for a in enumerate(sys.argv[1:])]
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+print(*said, sep='\\n')
+'''
+
+
+def test_a_client_like_java(tmp_path, both_near):
+    """Always, since java is not everywhere."""
+    (tmp_path / 'client.py').write_text(JAVALIKE)
+    assert execute([PYTHON, tmp_path / 'client.py', f'127.0.0.2:{both_near.port}']).out == 'far\n'
+    dials([PYTHON, tmp_path / 'client.py'], both_near, [])
+
+
+# ---- no packet to anybody else ----
+
+@pytest.fixture
+def two():
+    """One port: 127.0.0.1, which the rules name, and 127.0.0.2, which counts who comes."""
+    for _ in range(20):
+        near = Server('127.0.0.1', b'near')
+        try:
+            far = Server('127.0.0.2', b'far', near.port)
+        except OSError:
+            near.close()
+            continue
+        yield near, far
+        near.close()
+        far.close()
+        return
+    pytest.skip('no port is free on both addresses')
+
+
+# The far listener speaks no protocol: that a program comes to it is the control, and it may fail of what it hears.
+GOING = {
+    'curl': ['curl', '-s', '-m', '20', 'http://127.0.0.2:{}/'],
+    'wget': ['wget', '-q', '-t', '1', '-T', '20', '-O', '-', 'http://127.0.0.2:{}/'],
+    'busybox': ['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.2:{}/'],
+    'node': CLIENTS['node'],
+    'python3': CLIENTS['python3'],
+    'git': ['git', 'ls-remote', 'http://127.0.0.2:{}/r.git'],
+    'pip': [PYTHON, '-m', 'pip', '-q', '--disable-pip-version-check', 'download', '--retries', '0', '--timeout', '20',
+            '--no-cache-dir', '--index-url', 'http://127.0.0.2:{}/simple', 'tiny'],
+    'ssh': ['ssh', '-F', 'none', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=20', '-p', '{}', '127.0.0.2', 'true'],
+    'redis-cli': ['redis-cli', '-h', '127.0.0.2', '-p', '{}', 'ping'],
+}
+
+
+@pytest.mark.parametrize('name', GOING)
+def test_no_program_reaches_another_host(tmp_path, two, name):
+    near, far = two
+    {'git': need_git, 'pip': need_pip}.get(name, lambda: need(name))()
+    argv = [a.replace('{}/page', f'http://127.0.0.2:{far.port}/page').replace('{}', str(far.port)) for a in GOING[name]]
+    options = {'env': quiet_home(tmp_path), 'cwd': tmp_path, 'timeout': 120}
+    execute(argv, **options)
+    came = far.accepted
+    assert came > 0, 'the control comes to the other host'
+    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', tmp_path, '-w', '/dev/null']
+    for rules in (['--net-allow', f'127.0.0.1:{near.port}'], ['--net-allow', f'tcp://localhost:{near.port}'],
+                  ['--net-deny', '127.0.0.2'], []):
+        r = execute([*box, *rules, '--', *argv], **options)
+        assert r.code not in (0, 125, 126, 127) or name == 'redis-cli', (rules, r.err)
+        assert 'far' not in r.out
+        assert far.accepted == came and not far.datagrams(), (rules, r.err)
+    assert near.accepted == 0
+
+
+def test_no_server_reaches_another_host(tmp_path, two):
+    """redis as a replica, nginx as a proxy: who listens inside goes out by the same rules."""
+    near, far = two
+    box = [SANDLOCK, 'run', *SYSTEM, '-r', '/proc', '-w', tmp_path, '-w', '/dev/null', '--net-allow',
+           f'127.0.0.1:{near.port}', '--net-allow-bind', '*', '--']
+    port, port2 = free_ports(2)
+    argv = [need('redis-server'), '--port', port, '--bind', '127.0.0.1', '--save', '', '--dir', tmp_path, '--replicaof',
+            '127.0.0.2', far.port]
+    for front, came in (([], True), (box, False)):
+        before = far.accepted
+        p = subprocess.Popen([str(a) for a in (*front, *argv)], stdout=subprocess.PIPE, text=True)
+        try:
+            tries = (line for line in p.stdout if 'Connecting to MASTER' in line)
+            assert next(tries) and next(tries), 'the first is over when the second begins'
+            assert (far.accepted > before) == came
+        finally:
+            p.terminate()
+            p.wait()
+            p.stdout.close()
+    nginx, user = need('nginx'), f'user {pwd.getpwuid(os.getuid()).pw_name};' if os.getuid() == 0 else ''
+    ways = ''.join(f'location /{name} {{ proxy_pass http://{host}:{near.port}; }}'
+                   for name, host in (('near', '127.0.0.1'), ('far', '127.0.0.2')))
+    (tmp_path / 'conf').write_text(NGINX.format(tmp_path, port2, user).replace(f'root {tmp_path};', ways))
+
+    def ask(name):
+        return execute(['curl', '-s', '-m', '60', '-o', '/dev/null', '-w', '%{http_code}', f'http://127.0.0.1:{port2}/{name}']).out
+
+    for front, came in (([], True), (box, False)):
+        before, nearer = far.accepted, near.accepted
+        p = subprocess.Popen([str(a) for a in (*front, nginx, '-p', tmp_path, '-e', 'stderr', '-c', tmp_path / 'conf')],
+                             stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(int(200 * SLOW)):
+                ask('near')
+                if near.accepted > nearer or p.poll() is not None:
+                    break
+                time.sleep(0.05)
+            assert near.accepted > nearer, 'what is allowed is reached'
+            code = ask('far')
+            assert (far.accepted > before) == came and (came or code == '502'), code
+        finally:
+            p.terminate()
+            p.wait()
 
 
 # ---- hosts of the test's own ----
