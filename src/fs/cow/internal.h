@@ -254,6 +254,9 @@ int cow_pos_of(struct cow_layer *l, int fd, bool in_upper, struct cow_pos *ret);
 int cow_pos_of_node(struct cow_layer *l, struct cow_node *n, int lower_fd, struct cow_pos *ret);
 /* For a new name, which the kernel will refuse by itself where the upper directory does. */
 int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
+/* The object of somebody else's file is ours: as he may not change its mode, lower's own counts, too. 0 for any
+ * other node. */
+int cow_node_may(struct cow_layer *l, const struct cow_node *n, int mode, int at_flags);
 int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
 int cow_whiteout(struct cow_layer *l, struct cow_pos *dir, const char *name);
 /* The same of what was just found there. */

@@ -127,6 +127,31 @@ static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *di
     return e;
 }
 
+/* As fs.protected_hardlinks has it, whatever it is set to: a commit has to make that link in lower. */
+static int may_link(struct cow_layer *l, int lower_fd, const struct cow_node *n)
+{
+    struct cow_attr a = {0};
+    int e = n ? 0 : cow_attr_fd(lower_fd, &a);
+
+    if (n)
+        a = n->origin;
+    if (e < 0 || a.uid == geteuid())
+        return e;
+    if (!S_ISREG(a.mode) || a.mode & S_ISUID ||
+        (a.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+        return -EPERM;
+    e = n ? cow_node_may(l, n, R_OK | W_OK, AT_EACCESS)
+          : sys_access_fd(lower_fd, R_OK | W_OK, AT_EACCESS);
+    return e == -EACCES ? -EPERM : e;
+}
+
+static int may_link_name(struct cow_layer *l, const struct cow_pos *from, const char *old)
+{
+    _cleanup_close_ int fd = sys_open_path(from->lower_fd, old, O_NOFOLLOW);
+
+    return fd < 0 ? fd : may_link(l, fd, NULL);
+}
+
 int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct cow_pos *dir,
              const char *name)
 {
@@ -153,11 +178,13 @@ int cow_link(struct cow_layer *l, struct cow_pos *from, const char *old, struct 
             return -EXDEV;
         e = cow_may_write_dir(l, dir);
         if (e == 0)
+            e = may_link_name(l, from, old);
+        if (e == 0)
             e = cow_stage_name(l, from, old, &n);
-        if (e < 0)
-            return e;
+    } else {
+        e = may_link(l, -1, n);
     }
-    return link_node(l, n, dir, name);
+    return e < 0 ? e : link_node(l, n, dir, name);
 }
 
 int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name)
@@ -167,8 +194,10 @@ int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *na
     struct cow_attr a;
     int e;
 
-    if (n)
-        return S_ISDIR(n->origin.mode) ? -EPERM : link_node(l, n, dir, name);
+    if (n) {
+        e = S_ISDIR(n->origin.mode) ? -EPERM : may_link(l, -1, n);
+        return e < 0 ? e : link_node(l, n, dir, name);
+    }
     e = cow_attr_fd(fd, &a);
     if (e < 0)
         return e;
@@ -178,7 +207,9 @@ int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *na
         fd_path(fd, path);
         return make(l, dir, name, &(struct make){.from_dir = AT_FDCWD, .from = path});
     }
-    e = cow_stage_fd(l, fd, &n);
+    e = may_link(l, fd, NULL);
+    if (e == 0)
+        e = cow_stage_fd(l, fd, &n);
     return e < 0 ? e : link_node(l, n, dir, name);
 }
 
@@ -376,14 +407,15 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
 
 static int change_node(struct cow_layer *l, struct cow_node *n, enum cow_need need)
 {
-    int fd;
+    int e = need == COW_NEED_WRITE ? cow_node_may(l, n, W_OK, AT_EACCESS) : 0;
 
     /* The object is ours although lower's is not: the kernel would let us do anything to it. */
     if (n->has_owner && need == COW_NEED_OWNER && n->uid != geteuid())
-        return -EPERM;
+        e = -EPERM;
+    if (e < 0)
+        return e;
     n->attrs = true;
-    fd = cow_object_open(l, n, O_PATH);
-    return fd;
+    return cow_object_open(l, n, O_PATH);
 }
 
 static int change_lower(struct cow_layer *l, int fd, enum cow_need need, struct cow_node **ret)
