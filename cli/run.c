@@ -189,14 +189,28 @@ static void print_lines(const struct buf *b)
     }
 }
 
-/* BA-02: a dry run was made for its list, so --quiet leaves that. */
-static void report_stage(const struct run_args *a, const struct stage_result *r)
+static int print_some(struct buf *b)
 {
+    print_lines(b);
+    b->len = 0;
+    return 0; /* what becomes of the changes does not depend on who reads about them */
+}
+
+/* BA-02: a dry run was made for its list, so --quiet leaves that. Before the diff, which is printed as it is
+ * made. */
+static void report_list(const struct stage_result *r, const void *arg)
+{
+    const struct run_args *a = arg;
+
     if (a->policy.dry_run && r->n_changes == 0)
         cli_note("dry-run: no filesystem changes");
     else if (a->policy.dry_run)
         cli_note("dry-run: filesystem changes:");
     print_lines(&r->list);
+}
+
+static void report_stage(const struct run_args *a, const struct stage_result *r)
+{
     print_lines(&r->diff);
     print_lines(&r->json);
     print_lines(&r->conflicts);
@@ -212,7 +226,10 @@ static int settle(struct sandbox *s, const struct run_args *a, const struct run_
     const struct stage_wish wish = {.list = a->policy.dry_run,
                                     .diff = a->diff,
                                     .json = a->changes_json,
-                                    .progress = a->quiet ? NULL : cli_progress};
+                                    .progress = a->quiet ? NULL : cli_progress,
+                                    .listed = report_list,
+                                    .listed_arg = a,
+                                    .flush = print_some};
     struct stage_result result = {0};
     int r;
 

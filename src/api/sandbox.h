@@ -83,6 +83,11 @@ struct stage_result {
 struct stage_wish {
     bool list, diff, json, changes;
     cow_progress *progress; /* or NULL */
+    /* Or NULL: is called when the result has everything but the diff, which is then handed over as it grows,
+     * so that not all of it is in memory. The end of it is left in the result. */
+    void (*listed)(const struct stage_result *r, const void *arg);
+    const void *listed_arg;
+    cow_flush *flush; /* or NULL */
 };
 void stage_result_fini(struct stage_result *r);
 /* After sandbox_wait(), whose result decides between the policy's two actions; NULL: there is none, because

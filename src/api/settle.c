@@ -53,8 +53,10 @@ int settle_list(struct cow_layer *l, const struct stage_wish *wish, struct stage
             e = cow_changes_text(l, &c, &ret->list);
         if (wish->json)
             cow_changes_json(&c, &ret->json);
+        if (wish->listed && e == 0)
+            wish->listed(ret, wish->listed_arg);
         if (wish->diff && e == 0)
-            e = cow_changes_diff(l, &c, COW_DIFF_MAX, NULL, &ret->diff);
+            e = cow_changes_diff(l, &c, COW_DIFF_MAX, wish->flush, &ret->diff);
         if (wish->changes && e == 0) {
             ret->changes = c;
             c = (struct cow_changes){0};

@@ -189,7 +189,7 @@ struct verdict behalf_access(struct request *r)
                      look_walk(flags) | WALK_ANSWER, JUDGE_LOOK, &t);
     if (e < 0)
         return verdict_errno(e);
-    e = sys_access_fd(t.at.fd, (int)mode, (int)(flags & AT_EACCESS));
+    e = staged_access(r, t.at.fd, (int)mode, (int)(flags & AT_EACCESS));
     if (e == 0 && (mode & W_OK) && (S_ISREG(t.at.id.mode) || S_ISDIR(t.at.id.mode)) &&
         view_is_read_only(r, &t.at))
         e = -EROFS;

@@ -61,7 +61,7 @@ static int load_open(const struct request *r, const struct resolved *o)
         return -EACCES;
     program.fd = fd; /* borrowed */
     program.staged = o->staged && fd == o->fd;
-    e = sys_access_fd(fd, X_OK, AT_EACCESS);
+    e = staged_access(r, fd, X_OK, AT_EACCESS);
     if (e == 0)
         e = staged_reopen(r, &program, O_RDONLY | O_NONBLOCK, 0);
     return e != -ENODATA ? e : fd_reopen(fd, O_RDONLY | O_NONBLOCK, 0);

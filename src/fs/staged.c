@@ -113,6 +113,14 @@ bool staged_holds(const struct request *r, int fd)
     return l && fd >= 0 && cow_holds(l, fd);
 }
 
+int staged_access(const struct request *r, int fd, int mode, int at_flags)
+{
+    struct cow_layer *l = staged_layer(r);
+
+    return l && !cow_is_clean(l) ? cow_access(l, fd, mode, at_flags)
+                                 : sys_access_fd(fd, mode, at_flags);
+}
+
 bool staged_is_own(const struct request *r, const struct resolved *o)
 {
     struct cow_layer *l = staged_layer(r);

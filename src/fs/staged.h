@@ -34,6 +34,8 @@ int staged_reopen(const struct request *r, const struct resolved *o, uint64_t fl
 /* Puts in place of an object of the view the descriptor on which its attributes may be changed. */
 int staged_change(const struct request *r, struct resolved *o, enum cow_need need);
 
+/* access(2) of an object, whether it is of the view or not. */
+int staged_access(const struct request *r, int fd, int mode, int at_flags);
 /* fstat(2) of an object, which `id` identifies. 0 or -errno. */
 int staged_stat(const struct request *r, int fd, const struct sys_ident *id, struct stat *st);
 /* Corrects what statx(2) said: SYS_STATX_SIZE bytes. */

@@ -74,11 +74,6 @@ int net_socket_dup(const struct request *r, int *ret_domain);
 int net_thread_create(pthread_t *t, void *(*fn)(void *), void *arg);
 /* Waits so long at most; less than a second. */
 void net_cond_wait_ms(pthread_cond_t *cond, pthread_mutex_t *lock, unsigned ms);
-/* For send.c. */
-static inline int64_t net_now_ms(void)
-{
-    return util_now_ms();
-}
 /* The moment at which the socket's own SO_SNDTIMEO or SO_RCVTIMEO ends a wait; INT64_MAX without. */
 int64_t net_wait_deadline(int fd, int option);
 /* Would a native call be interrupted now? */

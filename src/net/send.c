@@ -336,7 +336,7 @@ static struct verdict send_wait(const struct request *r, void *arg)
     for (;;) {
         struct pollfd p = {.fd = named ? -1 : j->fd, .events = POLLOUT};
 
-        now = net_now_ms();
+        now = util_now_ms();
         slice = named ? MIN(slice * 2, 20) : SEND_SLICE_MS;
         if (poll(&p, 1, (int)MAX(0, MIN(deadline - now, slice))) > 0 || named) {
             rc = send_advance(r, j);
@@ -345,7 +345,7 @@ static struct verdict send_wait(const struct request *r, void *arg)
         }
         if (!request_alive(r))
             return verdict_gone();
-        if (net_now_ms() >= deadline)
+        if (util_now_ms() >= deadline)
             return verdict_result(send_so_far(j, -EAGAIN));
         if (net_is_interrupted(r))
             return verdict_result(send_so_far(j, -EINTR));

@@ -167,3 +167,88 @@ def test_exchange_with_theirs(work, names):
     before = shape(work)
     assert inside(work, f'/usr/bin/python3 -c "{text}"; mv mine 2; mv 2 mine').stdout == '-1\n'
     assert shape(work) == before
+
+
+# What is tried first fails, or changes nothing of who may write to it.
+WRITES = ['chmod 600 theirs; echo x >>theirs', 'mv theirs moved; echo x >moved', 'mv theirs moved; truncate -s 1 moved',
+          'chmod 777 theirs; touch theirs', 'ln theirs linked; echo x >linked; rm -f linked', 'chmod 600 in/it; echo x >in/it',
+          'ln in/it in/linked', 'chmod 1 theirs; test -w theirs && echo may', 'chmod 755 program; ./program',
+          'chmod 600 in/rest; echo x >>in/rest; ln in/rest linked; chmod 1 linked; echo y >>linked; test -w linked && echo may']
+
+
+@pytest.mark.parametrize('what', WRITES)
+def test_files_stay_theirs(work, what):
+    """To have touched a file of somebody else's gives no right to it, neither inside nor to the commit."""
+    bare = work.parent / 'bare'
+    for top in (work, bare):
+        (top / 'in').mkdir(parents=True)
+        top.chmod(0o777)
+        for name, mode in (('theirs', 0o644), ('program', 0o744), ('in/it', 0o644), ('in/rest', 0o666)):
+            (top / name).write_text('#!/bin/sh\n')
+            (top / name).chmod(mode)
+    (bare / 'shared').write_text('old\n')
+    (bare / 'shared').chmod(0o666)
+    done = native('sh', '-c', what + '; true', cwd=bare, **ORDINARY)
+    assert 'enied' in done.stderr or 'ermitted' in done.stderr
+    committed = inside(work, what + '; true')
+    assert committed.stdout == done.stdout
+    assert {k: v[0:1] + v[3:] for k, v in shape(work).items()} == {k: v[0:1] + v[3:] for k, v in shape(bare).items()}
+    assert (work / 'in/it').stat().st_uid == 0
+
+
+GROUP = 1000
+MAKES = ('umask 022; echo a >mine/new; mkdir -p mine/d/e; echo b >mine/d/deep; ln -s x mine/link; echo c >ours/new; mkdir ours/d; '
+         'echo d >ours/d/x; echo more >>mine/old; echo t >top; mv top mine/moved; mkdir tops; mv tops mine/moveds; echo x >mine/moveds/x; '
+         'chmod 2775 mine/d/e; cp -p mine/program mine/copy; chmod g+w mine/program; echo >>ours/old; touch -d @9 mine')
+
+
+@pytest.mark.parametrize('more', [[], ['--commit-in-place'], ['--commit-backup']])
+@pytest.mark.parametrize('member', [True, False])
+def test_directories_of_a_group(work, member, more):
+    """With the set-group-id bit: one's own and somebody else's. Whose user is not in that group makes files of his own
+    one, which is documented, but what was there keeps its group and bits."""
+    bare = work.parent / 'bare'
+    for top in (work, bare):
+        top.mkdir(exist_ok=True)
+        top.chmod(0o777)
+        for folder, uid in (('mine', USER), ('ours', 0)):
+            (top / folder).mkdir()
+            for name, mode in (('old', 0o666), ('program', 0o2755), ('', 0o2777)):
+                path = top / folder / name
+                if name:
+                    path.write_text('old')
+                os.chown(path, uid, GROUP)
+                path.chmod(mode)
+    options = {**ORDINARY, 'extra_groups': [GROUP] if member else []}
+    subprocess.run(['sh', '-c', MAKES], cwd=bare, check=True, **options)
+    storage = ['--fs-storage', work.parent / 'state']
+    done = run('-w', '/dev/null', '--workdir', work, '--cwd', work, *storage, *more, '--', 'sh', '-c', MAKES, timeout=LIMIT,
+               **options)
+    assert done.returncode == 0, done.stderr
+    both = []
+    for top in (work, bare):
+        paths = [top / p for p in (('mine', 'ours', 'mine/program') if not member else subprocess.run(
+            ['find', 'mine', 'ours'], cwd=top, check=True, capture_output=True, text=True).stdout.split())]
+        both.append({p.relative_to(top): (p.lstat().st_mode, p.lstat().st_gid) for p in paths})
+    assert both[0] == both[1]
+
+
+@pytest.mark.parametrize('sticky', [False, True])
+def test_written_where_it_cannot_be_replaced(work, sticky):
+    """Into the file, also of a kept layer; with a backup not at all, before anything is touched."""
+    (work / 'in').mkdir()
+    (work / 'in').chmod(0o1777 if sticky else 0o755)
+    (work / 'in/file').write_text('old\n')
+    (work / 'in/file').chmod(0o666)
+    before = (work / 'in/file').stat()
+    storage = ['--fs-storage', work.parent / 'state']
+    words = ['-w', '/dev/null', '--workdir', work, '--cwd', work, *storage]
+    refused = run(*words, '--commit-backup', '--', 'sh', '-c', 'echo new >made; echo new >in/file', timeout=LIMIT, **ORDINARY)
+    assert refused.returncode == 125 and 'in/file: may be written to but not replaced' in refused.stderr
+    assert (work / 'in/file').read_text() == 'old\n' and not (work / 'made').exists()
+    listed = sandlock('recover', *storage, work, **ORDINARY).stdout.split()
+    assert listed[1] == 'kept' and sandlock('recover', *storage, '--abort', listed[0], work, **ORDINARY).returncode == 0
+    done = inside(work, 'echo new >made; echo new >in/file')
+    now = (work / 'in/file').stat()
+    assert (done.stderr, (work / 'in/file').read_text(), (work / 'made').read_text()) == ('', 'new\n', 'new\n')
+    assert (now.st_uid, now.st_ino, now.st_mode) == (0, before.st_ino, before.st_mode)

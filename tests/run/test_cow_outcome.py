@@ -377,3 +377,24 @@ def test_recover_shows_nothing_of_elsewhere(work, tmp_path):
     assert 'secret' not in shown['--diff'].stdout and 'Unreadable file src/main' in shown['--diff'].stdout
     assert 'A  moved' in shown['--changes'].stdout
     assert sandlock('recover', '--commit', ident, work).returncode == 125
+
+
+# Of a small process, whose own pages are counted for what it starts.
+MEASURED = 'import resource, subprocess, sys; print(subprocess.call(sys.argv[1:]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)'
+
+
+@pytest.mark.skipif(IN_VM or 'asan' in os.fspath(SANDLOCK), reason='much output, and memory that is only the command\'s')
+def test_diff_is_not_held_in_memory(tmp_path):
+    """It is printed as it is made, after the list and before the JSON."""
+    top = tmp_path / 'work'
+    top.mkdir()
+    for folder in (tmp_path, top):
+        folder.chmod(0o755)
+    text = 'i=0; while [ $i -lt 40 ]; do seq 130000 >n$i; i=$((i+1)); done'
+    done = native('python3', '-Ic', MEASURED, SANDLOCK, 'run', *GRANTS, '-w', '/dev/null', '--workdir', top, '--cwd', top,
+                  '--dry-run', '--diff', '--changes-json', '--', 'sh', '-c', text)
+    code, peak = map(int, done.stdout.split())
+    said = done.stderr
+    assert code == 0 and len(said) > 35 << 20 and peak < 30 << 10
+    places = [said.index(word) for word in ('dry-run: filesystem changes', 'A  n0\n', 'A  n9\n', '+++ b/n0\n', '+++ b/n9\n', '{"')]
+    assert places == sorted(places)

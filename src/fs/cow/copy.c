@@ -261,6 +261,7 @@ int cow_copy_attrs_to(int from_fd, const struct cow_attr *a, int to_fd, const st
 {
     char from[FD_PATH_MAX], to[FD_PATH_MAX];
     bool same_owner = a->uid == now->uid && a->gid == now->gid;
+    struct cow_attr then = *now;
     ssize_t copied;
     int e = 0;
 
@@ -271,17 +272,22 @@ int cow_copy_attrs_to(int from_fd, const struct cow_attr *a, int to_fd, const st
         if (errno != EPERM)
             return -errno;
         *ret_owner = false;
+        /* The group may be one of ours; what is made in a directory with its set-id bit gets it. */
+        if (a->gid != now->gid && fchownat(to_fd, "", (uid_t)-1, a->gid, AT_EMPTY_PATH) < 0 &&
+            errno != EPERM)
+            return -errno;
     }
     if (!S_ISLNK(a->mode)) {
         copied = copy_xattrs(from, to);
         e = copied < 0 ? (int)copied : 0;
         if (e == 0 && !fresh)
             e = drop_xattrs(from, to);
-        /* chown clears set-id bits; the ACL's mask is the group's. */
-        if (e == 0 && (!fresh || !same_owner || copied > 0 || ((a->mode ^ now->mode) & 07777)))
+        /* chown clears set-id bits; the ACL's mask is the group's. What is as it shall be is left alone: chmod
+         * would clear the bit of a group that its owner is not in. */
+        if (e == 0 && (!fresh || !same_owner || copied > 0))
+            e = cow_attr_fd(to_fd, &then);
+        if (e == 0 && (a->mode ^ then.mode) & 07777)
             e = sys_chmod_fd(to_fd, a->mode & 07777);
-        if (e == -EPERM && same_owner && !((a->mode ^ now->mode) & 07777))
-            e = 0; /* somebody else's, to which the run wrote as it may */
         if (e < 0)
             return e;
     }

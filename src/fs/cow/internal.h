@@ -271,6 +271,9 @@ struct cow_node *cow_node_of(struct cow_layer *l,
                              const struct cow_attr *a); /* staged, either side */
 /* For a new name, which the kernel will refuse by itself where the upper directory does. */
 int cow_may_create(struct cow_layer *l, struct cow_pos *dir);
+/* The object of somebody else's file is ours: as he may not change its mode, lower's own counts, too. 0 for any
+ * other node. */
+int cow_node_may(struct cow_layer *l, const struct cow_node *n, int mode, int at_flags);
 int cow_may_write_dir(struct cow_layer *l, struct cow_pos *dir);
 int cow_touch(struct cow_pos *dir);
 

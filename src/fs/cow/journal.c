@@ -42,6 +42,15 @@ static int flush(int fd, struct buf *b, size_t at)
     return e;
 }
 
+static bool has_writes(const struct cow_plan *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->v[i].op == STEP_WRITE)
+            return true;
+    }
+    return false;
+}
+
 static void put_head(struct cow_plan *p, const char *coordinator, struct cow_layer *const *layers,
                      size_t n, struct buf *out)
 {
@@ -50,7 +59,7 @@ static void put_head(struct cow_plan *p, const char *coordinator, struct cow_lay
     struct cow_attr root = p->l->lower;
 
     cow_attr_fd(p->l->lower_fd, &root);
-    cow_put_u32(&b, p->l->in_place ? JOURNAL_IN_PLACE : JOURNAL_VERSION);
+    cow_put_u32(&b, has_writes(p) ? JOURNAL_IN_PLACE : JOURNAL_VERSION);
     cow_put_attr(&b, &root);
     cow_put_str(&b, coordinator);
     cow_put_u32(&b, (uint32_t)n);

@@ -127,6 +127,8 @@ int cow_pos_of_fd(struct cow_layer *l, int fd, struct cow_pos *ret);
 int cow_pos_known(struct cow_layer *l, const char *path, struct cow_pos *ret);
 /* The staged self of an open object of lower, or the node of an object of ours; NULL: untouched. */
 struct cow_node *cow_node_of_fd(struct cow_layer *l, int fd);
+/* access(2) of an open object of the view. */
+int cow_access(struct cow_layer *l, int fd, int mode, int at_flags);
 /* O_PATH descriptor of what an entry leads to (attributes, type; for a light copy its data are not
  * there: open with cow_open()). */
 int cow_open_path(struct cow_layer *l, struct cow_pos *dir, const char *name);

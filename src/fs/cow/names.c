@@ -125,6 +125,24 @@ static int link_node(struct cow_layer *l, struct cow_node *n, struct cow_pos *di
     return e;
 }
 
+/* As fs.protected_hardlinks has it, whatever it is set to: a commit has to make that link in lower. */
+static int may_link(struct cow_layer *l, int lower_fd, const struct cow_node *n)
+{
+    struct cow_attr a = {0};
+    int e = n ? 0 : cow_attr_fd(lower_fd, &a);
+
+    if (n)
+        a = n->origin;
+    if (e < 0 || a.uid == geteuid())
+        return e;
+    if (!S_ISREG(a.mode) || a.mode & S_ISUID ||
+        (a.mode & (S_ISGID | S_IXGRP)) == (S_ISGID | S_IXGRP))
+        return -EPERM;
+    e = n ? cow_node_may(l, n, R_OK | W_OK, AT_EACCESS)
+          : sys_access_fd(lower_fd, R_OK | W_OK, AT_EACCESS);
+    return e == -EACCES ? -EPERM : e;
+}
+
 int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *name)
 {
     struct cow_node *n = cow_node_of_fd(l, fd);
@@ -132,8 +150,10 @@ int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *na
     struct cow_attr a;
     int e;
 
-    if (n)
-        return S_ISDIR(n->origin.mode) ? -EPERM : link_node(l, n, dir, name);
+    if (n) {
+        e = S_ISDIR(n->origin.mode) ? -EPERM : may_link(l, -1, n);
+        return e < 0 ? e : link_node(l, n, dir, name);
+    }
     e = cow_attr_fd(fd, &a);
     if (e < 0)
         return e;
@@ -143,7 +163,9 @@ int cow_link_fd(struct cow_layer *l, int fd, struct cow_pos *dir, const char *na
         fd_path(fd, path);
         return make(l, dir, name, &(struct make){.from_dir = AT_FDCWD, .from = path});
     }
-    e = cow_stage_fd(l, fd, &n);
+    e = may_link(l, fd, NULL);
+    if (e == 0)
+        e = cow_stage_fd(l, fd, &n);
     return e < 0 ? e : link_node(l, n, dir, name);
 }
 
@@ -337,9 +359,13 @@ int cow_rmdir(struct cow_layer *l, struct cow_pos *dir, const char *name)
 
 static int change_node(struct cow_layer *l, struct cow_node *n, enum cow_need need)
 {
+    int e = need == COW_NEED_WRITE ? cow_node_may(l, n, W_OK, AT_EACCESS) : 0;
+
     /* The object is ours although lower's is not: the kernel would let us do anything to it. */
     if (n->has_owner && need == COW_NEED_OWNER && n->uid != geteuid())
-        return -EPERM;
+        e = -EPERM;
+    if (e < 0)
+        return e;
     n->attrs = true;
     return cow_object_open(l, n, O_PATH);
 }

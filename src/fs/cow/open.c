@@ -49,8 +49,10 @@ static int open_at(int dir_fd, const char *name, int flags)
  * file keeps the name that was used, which watches of its directory tell. */
 static int open_node(struct cow_layer *l, struct cow_node *n, int own_fd, int flags)
 {
-    int e;
+    int e = cow_node_may(l, n, open_access(flags), AT_EACCESS);
 
+    if (e < 0)
+        return e;
     if (open_writes(flags)) {
         if (cow_quota_room(l) == 0)
             return -ENOSPC;

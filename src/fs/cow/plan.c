@@ -223,10 +223,45 @@ static int plan_dir(struct cow_plan *p, const struct cow_item *i)
     return plan_attrs(p, i, i->path);
 }
 
-/* Changed bytes of a file of lower go into that file: once, whatever its names are. */
-static bool writes_through(const struct cow_plan *p, const struct cow_node *n)
+/* By a rename. A directory of the user's own is opened for it, if need be. */
+static int may_replace(const struct cow_plan *p, const struct cow_node *n)
 {
-    return p->l->in_place && n && !n->light && S_ISREG(n->origin.mode);
+    _cleanup_close_ int fd = -1;
+    struct cow_attr dir;
+    char path[PATH_MAX];
+    char *slash;
+    int e;
+
+    snprintf(path, sizeof(path), "%s", n->path);
+    slash = strrchr(path, '/');
+    *(slash ? slash : path) = '\0';
+    fd = cow_lower_open_path(p->l, path, O_PATH | O_DIRECTORY);
+    e = fd < 0 ? fd : cow_attr_fd(fd, &dir);
+    if (e < 0 || dir.uid == geteuid())
+        return e < 0 ? e : 1;
+    e = sys_access_fd(fd, W_OK | X_OK, AT_EACCESS);
+    if (e < 0)
+        return e == -EACCES ? 0 : e;
+    return !(dir.mode & S_ISVTX) || n->origin.uid == geteuid();
+}
+
+/* Do changed bytes of a file of lower go into that file? Where it was asked for, and where it cannot be replaced. Once,
+ * whatever its names are. */
+static int writes_through(struct cow_plan *p, const struct cow_node *n)
+{
+    int e;
+
+    if (!n || n->light || !S_ISREG(n->origin.mode))
+        return 0;
+    e = p->l->in_place ? 0 : may_replace(p, n);
+    if (e != 0)
+        return e < 0 && e != -ENOENT ? e : 0;
+    if (!p->l->backup)
+        return 1;
+    buf_add_quoted(&p->report->notes, "", n->path);
+    buf_adds(&p->report->notes,
+             ": may be written to but not replaced, of which there is no backup\n");
+    return -EACCES;
 }
 
 /* The bytes once. Other names get what is at the first, if that had to be replaced after all. */
@@ -263,7 +298,7 @@ static int plan_light(struct cow_plan *p, const struct cow_item *i)
     if (!s)
         return -ENOMEM;
     s->attr = i->node->origin;
-    if (writes_through(p, i->node))
+    if (!i->node->light)
         return plan_write(p, i);
     return cow_node_unchanged(p->l, i->node, i->attr) ? 0 : plan_attrs(p, i, i->path);
 }
@@ -285,7 +320,10 @@ static int plan_upper(struct cow_plan *p, const struct cow_item *i)
         return e;
     if (S_ISDIR(i->attr->mode))
         return plan_dir(p, i);
-    if (i->node && (i->node->light || writes_through(p, i->node)))
+    e = writes_through(p, i->node);
+    if (e < 0)
+        return e;
+    if (e > 0 || (i->node && i->node->light))
         return plan_light(p, i);
     s = plan_body(p, STEP_TAKE, i->source, i->attr, i->path);
     if (!s)
@@ -348,11 +386,25 @@ static bool plan_same_bytes(struct cow_layer *l, struct cow_node *n)
     return e > 0;
 }
 
+static int plan_replace(struct cow_plan *p, const struct cow_item *i)
+{
+    const struct cow_node *n = i->node;
+    struct cow_step *s =
+        plan_body(p, n->origin.nlink > 1 ? STEP_PLACE : STEP_TAKE, i->source, i->attr, i->path);
+
+    if (!s)
+        return -ENOMEM;
+    s->has_owner = n->has_owner;
+    s->uid = n->uid;
+    s->gid = n->gid;
+    return 0;
+}
+
 static int plan_changed(struct cow_plan *p, const struct cow_item *i)
 {
     struct cow_node *n = i->node;
-    struct cow_step *s;
     bool same;
+    int e;
 
     same = cow_node_unchanged(p->l, n, i->attr);
     if (S_ISDIR(i->attr->mode))
@@ -366,18 +418,12 @@ static int plan_changed(struct cow_plan *p, const struct cow_item *i)
         if (same)
             return 0;
     }
-    if (writes_through(p, n)) {
-        int e = plan_write(p, i);
-
-        return e < 0 ? e : plan_parent_times(p, i->lower, i->path);
-    }
-    s = plan_body(p, n->origin.nlink > 1 ? STEP_PLACE : STEP_TAKE, i->source, i->attr, i->path);
-    if (!s)
-        return -ENOMEM;
-    s->has_owner = n->has_owner;
-    s->uid = n->uid;
-    s->gid = n->gid;
-    return plan_parent_times(p, i->lower, i->path);
+    e = writes_through(p, n);
+    if (e > 0)
+        e = plan_write(p, i);
+    else if (e == 0)
+        e = plan_replace(p, i);
+    return e < 0 ? e : plan_parent_times(p, i->lower, i->path);
 }
 
 static int plan_item(const struct cow_item *i, void *arg)

@@ -291,6 +291,24 @@ int cow_writable_dir(struct cow_layer *l, struct cow_pos *dir)
     return e < 0 ? e : cow_pos_update(l, dir);
 }
 
+int cow_node_may(struct cow_layer *l, const struct cow_node *n, int mode, int at_flags)
+{
+    _cleanup_close_ int fd = -1;
+
+    if (!n->has_owner || n->origin.uid == geteuid())
+        return 0;
+    fd = cow_lower_open(l, n, O_PATH);
+    return fd < 0 ? -EACCES : sys_access_fd(fd, mode, at_flags);
+}
+
+int cow_access(struct cow_layer *l, int fd, int mode, int at_flags)
+{
+    const struct cow_node *n = cow_node_of_fd(l, fd);
+    int e = n ? cow_node_may(l, n, mode, at_flags) : 0;
+
+    return e < 0 ? e : sys_access_fd(fd, mode, at_flags);
+}
+
 int cow_may_create(struct cow_layer *l, struct cow_pos *dir)
 {
     int e = cow_pos_update(l, dir);
