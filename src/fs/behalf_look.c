@@ -49,6 +49,14 @@ static int look_stat_target(struct request *r, uint32_t flags, unsigned walk, st
     return behalf_judge(r, &t->at, JUDGE_LOOK, t->path);
 }
 
+/* Whether a null path will do differs between kernels. */
+static int look_null_path(const struct request *r, uint32_t flags)
+{
+    if (r->call.args[1] != 0 || !(flags & AT_EMPTY_PATH))
+        return 0;
+    return sys_null_path(call_int(&r->call, 0), flags);
+}
+
 void behalf_show_stat(const struct request *r, struct stat *st)
 {
     ids_show(supervisor_policy(r->sup), st);
@@ -107,6 +115,9 @@ struct verdict behalf_stat(struct request *r)
 
     if (flags & ~LOOK_STAT_FLAGS)
         return verdict_errno(EINVAL);
+    e = look_null_path(r, flags);
+    if (e < 0)
+        return verdict_errno(e);
     if (look_is_fstat(r, flags)) {
         e = look_fstat(r, call_int(&r->call, 0), &st);
         if (e == 0)
@@ -160,7 +171,9 @@ struct verdict behalf_statx(struct request *r)
     if ((flags & ~LOOK_STAT_FLAGS) || (flags & LOOK_SYNC_FLAGS) == LOOK_SYNC_FLAGS ||
         (mask & 0x80000000u)) /* STATX__RESERVED */
         return verdict_errno(EINVAL);
-    e = look_stat_target(r, flags, 0, &t);
+    e = look_null_path(r, flags);
+    if (e == 0)
+        e = look_stat_target(r, flags, 0, &t);
     if (e < 0)
         return verdict_errno(e);
     memset(out, 0, sizeof(out));
@@ -329,53 +342,73 @@ static struct verdict look_xattr_answer(struct request *r, ssize_t n, child_addr
     return e < 0 ? verdict_errno(e) : verdict_value(n);
 }
 
-/* The attribute `name` of the object, or with NULL the list of names. The descriptor's path ends at
- * the object, also when that is a link. */
-static struct verdict look_xattr(struct request *r, const char *name, child_addr to, size_t size)
+/* What a call for the attribute `name`, or with NULL the list of names, is about. */
+static int look_xattr_target(struct request *r, const char *name, struct target *t)
 {
-    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    _cleanup_free_ void *buf = NULL;
+    int e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1),
+                         look_walk(r->call.at_flags), JUDGE_LOOK, t);
+
+    return e < 0 ? e
+                 : behalf_empty_path(r, t, name ? SYS_EMPTY_XATTR_GET : SYS_EMPTY_XATTR_LIST);
+}
+
+/* The descriptor's path ends at the object, also when that is a link. */
+static struct verdict look_xattr(struct request *r, const struct target *t, const char *name,
+                                 child_addr to, size_t size)
+{
+    _cleanup_free_ void *buf = malloc(size ? size : 1);
     char path[FD_PATH_MAX];
     ssize_t n;
-    int e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1),
-                         look_walk(r->call.at_flags), JUDGE_LOOK, &t);
 
-    if (e == 0)
-        e = behalf_empty_path(r, &t, name ? SYS_EMPTY_XATTR_GET : SYS_EMPTY_XATTR_LIST);
-    if (e < 0)
-        return verdict_errno(e);
-    buf = malloc(size ? size : 1);
     if (!buf)
         return verdict_errno(ENOMEM);
-    fd_path(t.at.fd, path);
+    fd_path(t->at.fd, path);
     n = name ? getxattr(path, name, buf, size) : listxattr(path, buf, size);
     return look_xattr_answer(r, n < 0 ? -errno : n, to, buf, size);
 }
 
+static int look_xattr_name(const struct request *r, char name[LOOK_XATTR_NAME])
+{
+    ssize_t n = request_read_string(r, call_addr(&r->call, 2), name, LOOK_XATTR_NAME);
+
+    if (n == 0 || n == -ENAMETOOLONG)
+        return -ERANGE;
+    return n < 0 ? (int)n : 0;
+}
+
 struct verdict behalf_xattr_get(struct request *r)
 {
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     char name[LOOK_XATTR_NAME];
     child_addr to;
     size_t size;
-    ssize_t n;
-    int e;
+    int e, wrong;
 
     e = look_xattr_buffer(r, &to, &size); /* before the flags, as the kernel */
     if (e == 0 && (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)))
         e = -EINVAL;
     if (e < 0)
         return verdict_errno(e);
-    n = request_read_string(r, call_addr(&r->call, 2), name, sizeof(name));
-    if (n <= 0)
-        return verdict_errno(n == 0 || n == -ENAMETOOLONG ? -ERANGE : (int)n);
-    return look_xattr(r, name, to, size);
+    wrong = look_xattr_name(r, name);
+    if (wrong < 0 && behalf_name_is_first(r))
+        return verdict_errno(wrong);
+    e = look_xattr_target(r, name, &t);
+    if (e == 0)
+        e = wrong;
+    return e < 0 ? verdict_errno(e) : look_xattr(r, &t, name, to, size);
 }
 
 struct verdict behalf_xattr_list(struct request *r)
 {
+    _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
+    int e;
+
     if (r->call.at_flags & ~(uint32_t)(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))
         return verdict_errno(EINVAL);
-    return look_xattr(r, NULL, call_addr(&r->call, 2),
+    e = look_xattr_target(r, NULL, &t);
+    if (e < 0)
+        return verdict_errno(e);
+    return look_xattr(r, &t, NULL, call_addr(&r->call, 2),
                       (size_t)MIN(r->call.args[3], LOOK_XATTR_MAX));
 }
 

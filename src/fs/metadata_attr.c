@@ -92,14 +92,17 @@ struct verdict metadata_xattr_set(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     _cleanup_attr_value_ struct attr_value v = {.data = NULL};
-    int e, walk = metadata_walk(r->call.at_flags);
+    int e, wrong, walk = metadata_walk(r->call.at_flags);
 
-    e = r->call.variant == VARIANT_STRUCT
-            ? attr_read_args(r, walk, &v)
-            : attr_read_value(r, call_addr(&r->call, 2), call_addr(&r->call, 3), r->call.args[4],
-                              call_u32(&r->call, 5), &v);
+    wrong = r->call.variant == VARIANT_STRUCT
+                ? attr_read_args(r, walk, &v)
+                : attr_read_value(r, call_addr(&r->call, 2), call_addr(&r->call, 3),
+                                  r->call.args[4], call_u32(&r->call, 5), &v);
+    if (wrong < 0 && behalf_name_is_first(r))
+        return verdict_errno(wrong);
+    e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
     if (e == 0)
-        e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+        e = wrong;
     if (e == 0)
         e = behalf_empty_path(r, &t, SYS_EMPTY_XATTR_SET);
     return e < 0 ? verdict_errno(e) : attr_set(&t, &v);
@@ -121,13 +124,16 @@ struct verdict metadata_xattr_remove(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
     char name[ATTR_NAME];
-    int e, walk = metadata_walk(r->call.at_flags);
+    int e, wrong, walk = metadata_walk(r->call.at_flags);
 
     if (walk < 0)
         return verdict_errno(walk);
-    e = attr_read_name(r, call_addr(&r->call, 2), name);
+    wrong = attr_read_name(r, call_addr(&r->call, 2), name);
+    if (wrong < 0 && behalf_name_is_first(r))
+        return verdict_errno(wrong);
+    e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
     if (e == 0)
-        e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
+        e = wrong;
     if (e == 0)
         e = behalf_empty_path(r, &t, SYS_EMPTY_XATTR_REMOVE);
     return e < 0 ? verdict_errno(e) : attr_remove(&t, name);

@@ -124,6 +124,14 @@ int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf)
     return (int)raw_call5(SYS_statx, fd, "", at_flags | AT_EMPTY_PATH, mask, buf);
 }
 
+int sys_null_path(int dirfd, unsigned at_flags)
+{
+    uint8_t buf[256]; /* struct statx */
+    long e = raw_call5(SYS_statx, dirfd == AT_FDCWD ? AT_FDCWD : 0, NULL, at_flags, 0, buf);
+
+    return e == -EFAULT ? -EFAULT : 0;
+}
+
 static struct timespec stat_time(const struct fs_statx *s, unsigned i)
 {
     return (struct timespec){.tv_sec = s->time[i].sec, .tv_nsec = s->time[i].nsec};

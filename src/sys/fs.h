@@ -94,6 +94,9 @@ int sys_renameat2(int odfd, const char *old, int ndfd, const char *new, unsigned
 /* By path, links followed: O_PATH descriptors are refused in the form with an empty path. */
 int sys_file_getattr(const char *path, void *attr, size_t size);
 int sys_file_setattr(const char *path, const void *attr, size_t size);
+/* May stat(2)'s family have a null path here, with AT_EMPTY_PATH? With a descriptor since 6.11, with AT_FDCWD since
+ * 6.13. 0 or -EFAULT. */
+int sys_null_path(int dirfd, unsigned at_flags);
 /* The call with an empty path and a name that no attribute has: what the kernel thinks of the descriptor. */
 enum sys_empty {
     SYS_EMPTY_XATTR_SET,
