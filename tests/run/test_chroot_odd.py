@@ -337,7 +337,7 @@ def test_newest_calls(tmp_path):
 
 def test_whiteout(tmp_path):
     """RENAME_WHITEOUT leaves a node as natively. Device nodes stay where they are: Landlock has one right for
-    making and moving them, which nobody is given."""
+    making and moving them, which nobody is given. Some kernels (Debian's 6.12.117) except whiteouts."""
     tops = both_trees(tmp_path)
     calls = Script()
     left = calls.call('renameat2', AT_FDCWD, '/f2', AT_FDCWD, '/d/f2', RENAME_WHITEOUT)
@@ -353,6 +353,7 @@ def test_whiteout(tmp_path):
     assert [got[i].name for i in (left, *both)] == [want[i].name for i in (left, *both)] == \
         ['OK', 'EEXIST', 'EINVAL', 'EINVAL', 'OK', 'ENXIO']
     assert [want[i].name for i in moved] == ['OK', 'OK']
-    assert [got[i].name for i in moved] == ['EACCES', 'EACCES']
-    assert got[gone].name == 'OK'
+    refused = got[moved[0]].name == 'EACCES'
+    assert [got[i].name for i in moved] == (['EACCES', 'EACCES'] if refused else ['OK', 'OK'])
+    assert got[gone].name == ('OK' if refused else want[gone].name)
     assert tree(tops[1]) == tree(tops[0])

@@ -96,7 +96,9 @@ def with_directories(top):
 
 
 def both(top):
-    return {name: value for name, value in shape(top).items() if name not in ('shared', 'theirs')}
+    """Without what only one of the two has; the size of a directory is that of its names on tmpfs."""
+    return {name: value[:4] + value[5:] if name == '.' else value for name, value in shape(top).items()
+            if name not in ('shared', 'theirs')}
 
 
 @pytest.mark.parametrize('what', REPLACED)
