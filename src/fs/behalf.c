@@ -220,11 +220,6 @@ int behalf_empty_path(const struct request *r, const struct target *t, enum sys_
     return sys_empty_path(call, t->at.fd) == -EBADF ? -EBADF : 0;
 }
 
-bool behalf_name_is_first(const struct request *r)
-{
-    return supervisor_plan(r->sup)->kernel->setxattrat;
-}
-
 bool fs_deny_covers(const struct request *r, int fd, int parent_fd, const char *name)
 {
     struct deny *d = behalf_deny(r);

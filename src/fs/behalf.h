@@ -82,9 +82,6 @@ int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret)
 /* Calls and kernels differ in whether with an empty path argument 0 may be AT_FDCWD or an O_PATH descriptor: the
  * kernel is asked by such a call of ours. 0 or -EBADF. */
 int behalf_empty_path(const struct request *r, const struct target *t, enum sys_empty call);
-/* Does the kernel say what is wrong with an attribute's name and value before it looks for the file? Since the
- * calls with a descriptor and a path (6.13). */
-bool behalf_name_is_first(const struct request *r);
 
 /* Attributes as the command sees them: owners (ids.h) and times (determinism.h). */
 void behalf_show_stat(const struct request *r, struct stat *st);

@@ -390,7 +390,7 @@ struct verdict behalf_xattr_get(struct request *r)
     if (e < 0)
         return verdict_errno(e);
     wrong = look_xattr_name(r, name);
-    if (wrong < 0 && behalf_name_is_first(r))
+    if (wrong < 0 && sys_name_is_first(SYS_EMPTY_XATTR_GET))
         return verdict_errno(wrong);
     e = look_xattr_target(r, name, &t);
     if (e == 0)

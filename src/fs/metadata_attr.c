@@ -98,7 +98,7 @@ struct verdict metadata_xattr_set(struct request *r)
                 ? attr_read_args(r, walk, &v)
                 : attr_read_value(r, call_addr(&r->call, 2), call_addr(&r->call, 3),
                                   r->call.args[4], call_u32(&r->call, 5), &v);
-    if (wrong < 0 && behalf_name_is_first(r))
+    if (wrong < 0 && sys_name_is_first(SYS_EMPTY_XATTR_SET))
         return verdict_errno(wrong);
     e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
     if (e == 0)
@@ -129,7 +129,7 @@ struct verdict metadata_xattr_remove(struct request *r)
     if (walk < 0)
         return verdict_errno(walk);
     wrong = attr_read_name(r, call_addr(&r->call, 2), name);
-    if (wrong < 0 && behalf_name_is_first(r))
+    if (wrong < 0 && sys_name_is_first(SYS_EMPTY_XATTR_REMOVE))
         return verdict_errno(wrong);
     e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
     if (e == 0)

@@ -223,6 +223,16 @@ int sys_empty_path(enum sys_empty call, int fd)
     }
 }
 
+bool sys_name_is_first(enum sys_empty call)
+{
+    switch (call) {
+    case SYS_EMPTY_XATTR_SET: return setxattr("", "", NULL, 0, 0) < 0 && errno == ERANGE;
+    case SYS_EMPTY_XATTR_GET: return getxattr("", "", NULL, 0) < 0 && errno == ERANGE;
+    case SYS_EMPTY_XATTR_REMOVE: return removexattr("", "") < 0 && errno == ERANGE;
+    default: return true;
+    }
+}
+
 uint64_t sys_rlimit_of(pid_t pid, int resource)
 {
     struct rlimit l;

@@ -106,5 +106,8 @@ enum sys_empty {
     SYS_EMPTY_FILEATTR,
 };
 int sys_empty_path(enum sys_empty call, int fd);
+/* Does this kernel say what is wrong with an attribute's name and value before it looks for the file? Setting,
+ * getting and removing came to it in different versions. */
+bool sys_name_is_first(enum sys_empty call);
 /* Soft limit of another process, RLIM_INFINITY when it cannot be read. */
 uint64_t sys_rlimit_of(pid_t pid, int resource);

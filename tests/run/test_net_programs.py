@@ -366,7 +366,7 @@ def two():
 # The far listener speaks no protocol: that a program comes to it is the control, and it may fail of what it hears.
 GOING = {
     'curl': ['curl', '-s', '-m', '20', 'http://127.0.0.2:{}/'],
-    'wget': ['wget', '-q', '-T', '20', '-O', '-', 'http://127.0.0.2:{}/'],
+    'wget': ['wget', '-q', '-O', '-', 'http://127.0.0.2:{}/'],
     'busybox': ['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.2:{}/'],
     'node': CLIENTS['node'],
     'python3': CLIENTS['python3'],
@@ -384,7 +384,8 @@ def test_no_program_reaches_another_host(tmp_path, two, name):
     {'git': need_git, 'pip': need_pip}.get(name, lambda: need(name))()
     argv = [a.replace('{}/page', f'http://127.0.0.2:{far.port}/page').replace('{}', str(far.port)) for a in GOING[name]]
     options = {'env': quiet_home(tmp_path), 'cwd': tmp_path, 'timeout': 120}
-    (tmp_path / '.wgetrc').write_text('tries = 1\n')  # the other wget, BusyBox's, knows no such option
+    # The other wget, BusyBox's, knows no such options.
+    (tmp_path / '.wgetrc').write_text('tries = 1\ntimeout = 20\n')
     execute(argv, **options)
     came = far.accepted
     assert came > 0, 'the control comes to the other host'
