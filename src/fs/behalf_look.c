@@ -348,8 +348,7 @@ static int look_xattr_target(struct request *r, const char *name, struct target 
     int e = target_judge(r, call_int(&r->call, 0), call_addr(&r->call, 1),
                          look_walk(r->call.at_flags), JUDGE_LOOK, t);
 
-    return e < 0 ? e
-                 : behalf_empty_path(r, t, name ? SYS_EMPTY_XATTR_GET : SYS_EMPTY_XATTR_LIST);
+    return e < 0 ? e : behalf_empty_path(r, t, name ? SYS_EMPTY_XATTR_GET : SYS_EMPTY_XATTR_LIST);
 }
 
 /* The descriptor's path ends at the object, also when that is a link. */
