@@ -477,10 +477,11 @@ def test_netlink_of_musl(tmp_path):
 
 
 def test_netlink_again_and_again():
-    """Who opens and closes is faster than the thread that notices; 256 at a time there may be."""
+    """Who opens and closes is faster than the thread that notices; 256 at a time there may be. (Of those that were
+    closed just now each receiver may still hold one: it closes its own end after the command has the other.)"""
     code = """
         def one(): return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
-        for i in range(20): [s.close() for s in [one() for _ in range(256)]]
+        for i in range(20): [s.close() for s in [one() for _ in range(250)]]
         held = []
         try:
             while len(held) < 900: held.append(one())
