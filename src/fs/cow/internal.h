@@ -226,6 +226,8 @@ int cow_same_content(int a_fd, int b_fd);
 /* "a/b" of an object of lower: the directory's path, plus name unless NULL. */
 int cow_lower_name(struct cow_layer *l, int dir_fd, const char *name, char path[PATH_MAX]);
 int cow_lower_open_path(struct cow_layer *l, const char *path, int flags); /* whatever is there */
+/* The path of the directory that holds it, "" for the work directory. */
+void cow_parent_path(const char *path, char dir[PATH_MAX]);
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags);
 bool cow_is_layered(const struct cow_layer *l, const struct cow_attr *a);
 #define COW_OBJECT_NAME_MAX 12

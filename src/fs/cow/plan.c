@@ -229,12 +229,9 @@ static int may_replace(const struct cow_plan *p, const struct cow_node *n)
     _cleanup_close_ int fd = -1;
     struct cow_attr dir;
     char path[PATH_MAX];
-    char *slash;
     int e;
 
-    snprintf(path, sizeof(path), "%s", n->path);
-    slash = strrchr(path, '/');
-    *(slash ? slash : path) = '\0';
+    cow_parent_path(n->path, path);
     fd = cow_lower_open_path(p->l, path, O_PATH | O_DIRECTORY);
     e = fd < 0 ? fd : cow_attr_fd(fd, &dir);
     if (e < 0 || dir.uid == geteuid())
@@ -343,15 +340,10 @@ static int plan_parent_times(struct cow_plan *p, const char *old, const char *pa
     struct cow_node *n;
     struct cow_step *s;
     struct cow_attr a;
-    char *slash;
     int fd, e;
 
-    snprintf(dir, sizeof(dir), "%s", path);
-    snprintf(lower, sizeof(lower), "%s", old);
-    slash = strrchr(dir, '/');
-    *(slash ? slash : dir) = '\0';
-    slash = strrchr(lower, '/');
-    *(slash ? slash : lower) = '\0';
+    cow_parent_path(path, dir);
+    cow_parent_path(old, lower);
     fd = sys_openat2(p->l->lower_fd, *lower ? lower : ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0, 0);
     if (fd < 0)
         return fd;

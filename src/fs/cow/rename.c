@@ -6,7 +6,6 @@
  * new object at every moment.
  */
 #include <linux/fs.h> /* RENAME_NOREPLACE: not in every C library */
-#include <stdio.h>
 
 #include "fs/cow/internal.h"
 
@@ -44,10 +43,10 @@ void cow_locks_drop(const struct cow_locks *k)
 static int place_file(struct cow_layer *l, struct cow_pos *dir, const char *name,
                       struct cow_node *n)
 {
-    char object[12];
+    char object[COW_OBJECT_NAME_MAX];
     int e;
 
-    snprintf(object, sizeof(object), "%u", n->id);
+    cow_object_name(n, object);
     if (linkat(l->objects_fd, object, dir->upper_fd, name, 0) < 0)
         return -errno;
     e = cow_whiteout(l, dir, name);
@@ -75,12 +74,12 @@ static int move_object(struct cow_layer *l, const char *object, int fd, int to_f
 
 static int place_dir(struct cow_layer *l, struct cow_pos *dir, const char *name, struct cow_node *n)
 {
-    char object[12];
+    char object[COW_OBJECT_NAME_MAX];
     int fd = cow_object_open(l, n, O_PATH | O_DIRECTORY), e;
 
     if (fd < 0)
         return fd;
-    snprintf(object, sizeof(object), "%u", n->id);
+    cow_object_name(n, object);
     pthread_rwlock_wrlock(&l->lock);
     if (n->fd < 0)
         n->fd = fd;
@@ -146,11 +145,6 @@ struct move {
     struct cow_pos source_dir, target_dir; /* when they are directories */
 };
 
-static bool exists(const struct cow_entry *en)
-{
-    return en->where == COW_UPPER || en->where == COW_STAGED || en->where == COW_LOWER;
-}
-
 static bool same_dir(const struct cow_pos *a, const struct cow_pos *b)
 {
     return a->ino == b->ino && (a->lower_fd >= 0) == (b->lower_fd >= 0) && a->foreign == b->foreign;
@@ -193,7 +187,7 @@ static int move_check_loops(struct move *m)
         if (e > 0)
             return -EINVAL;
     }
-    if (e == 0 && exists(&m->target) && S_ISDIR(m->target.id.mode)) {
+    if (e == 0 && cow_exists(&m->target) && S_ISDIR(m->target.id.mode)) {
         e = is_above(m->l, &m->target_dir, m->from);
         if (e > 0)
             return m->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
@@ -205,7 +199,7 @@ static int move_check_types(struct move *m)
 {
     bool is_dir = S_ISDIR(m->source.id.mode);
 
-    if (!exists(&m->target) || m->flags & RENAME_EXCHANGE)
+    if (!cow_exists(&m->target) || m->flags & RENAME_EXCHANGE)
         return 0;
     if (is_dir && !S_ISDIR(m->target.id.mode))
         return -ENOTDIR;
@@ -229,11 +223,11 @@ static int move_check(struct move *m)
 {
     int e = 0;
 
-    if (!exists(&m->source))
+    if (!cow_exists(&m->source))
         return -ENOENT;
-    if (m->flags & RENAME_NOREPLACE && exists(&m->target))
+    if (m->flags & RENAME_NOREPLACE && cow_exists(&m->target))
         return -EEXIST;
-    if (m->flags & RENAME_EXCHANGE && !exists(&m->target))
+    if (m->flags & RENAME_EXCHANGE && !cow_exists(&m->target))
         return -ENOENT;
     if (m->from->foreign || m->to->foreign)
         return m->from->foreign && m->to->foreign ? -EROFS : -EXDEV;
@@ -247,7 +241,7 @@ static int move_check(struct move *m)
         e = move_check_dir(m, &m->source, &m->source_dir);
     if (e == 0 && m->flags & RENAME_EXCHANGE)
         e = move_check_dir(m, &m->target, &m->target_dir);
-    if (e == 0 && exists(&m->target))
+    if (e == 0 && cow_exists(&m->target))
         e = cow_may_remove_name(m->l, m->to, &m->target);
     return e < 0 ? e : move_check_types(m);
 }
@@ -264,7 +258,7 @@ static int move_file(struct move *m)
 {
     struct cow_layer *l = m->l;
     struct cow_node *n = m->source.node;
-    char object[12];
+    char object[COW_OBJECT_NAME_MAX];
     int e = 0;
 
     if (!n)
@@ -276,7 +270,7 @@ static int move_file(struct move *m)
     if (e < 0)
         return e;
     l->any_placed = true;
-    snprintf(object, sizeof(object), "%u", n->id);
+    cow_object_name(n, object);
     if (linkat(l->objects_fd, object, m->to->upper_fd, m->new, 0) < 0) {
         e = -errno;
     } else {
@@ -303,7 +297,7 @@ static int move_replaced(struct move *m, const struct cow_attr *replaced, int ho
 
     if (m->from->node)
         cow_name_del(m->l, m->from->node, m->old, NAME_UPPER);
-    if (!exists(t))
+    if (!cow_exists(t))
         return 0;
     if (t->in_upper) {
         cow_quota_forget(m->l, replaced, hold_fd);
@@ -389,9 +383,9 @@ static int move_open_dirs(struct move *m)
 {
     int e = 0;
 
-    if (exists(&m->source) && S_ISDIR(m->source.id.mode))
+    if (cow_exists(&m->source) && S_ISDIR(m->source.id.mode))
         e = cow_enter(m->l, m->from, m->old, &m->source_dir);
-    if (e == 0 && exists(&m->target) && S_ISDIR(m->target.id.mode))
+    if (e == 0 && cow_exists(&m->target) && S_ISDIR(m->target.id.mode))
         e = cow_enter(m->l, m->to, m->new, &m->target_dir);
     return e;
 }
@@ -404,11 +398,12 @@ static int move_again(struct move *m)
 
     if (e < 0)
         return e;
-    if (exists(&source) != exists(&m->source) || exists(&target) != exists(&m->target))
+    if (cow_exists(&source) != cow_exists(&m->source) ||
+        cow_exists(&target) != cow_exists(&m->target))
         return -EAGAIN;
-    if (exists(&source) && S_ISDIR(source.id.mode) != S_ISDIR(m->source.id.mode))
+    if (cow_exists(&source) && S_ISDIR(source.id.mode) != S_ISDIR(m->source.id.mode))
         return -EAGAIN;
-    if (exists(&target) && (S_ISDIR(target.id.mode) || S_ISDIR(m->target.id.mode)) &&
+    if (cow_exists(&target) && (S_ISDIR(target.id.mode) || S_ISDIR(m->target.id.mode)) &&
         !same_object(&target, &m->target))
         return -EAGAIN;
     return cow_pos_update(m->l, &m->target_dir);
@@ -418,7 +413,7 @@ static int move_looked(struct move *m)
 {
     int e;
 
-    if (!(m->flags & RENAME_NOREPLACE) && exists(&m->source) && exists(&m->target) &&
+    if (!(m->flags & RENAME_NOREPLACE) && cow_exists(&m->source) && cow_exists(&m->target) &&
         same_object(&m->source, &m->target))
         return 0; /* one name, or two of one file: as POSIX has it */
     e = move_check(m);
@@ -444,8 +439,8 @@ static int move_plain(struct move *m, int *ret)
     cow_locks_take(&locks);
     *ret = move_look(m);
     if (*ret == 0) {
-        done = !(exists(&m->source) && S_ISDIR(m->source.id.mode)) &&
-               !(exists(&m->target) && S_ISDIR(m->target.id.mode));
+        done = !(cow_exists(&m->source) && S_ISDIR(m->source.id.mode)) &&
+               !(cow_exists(&m->target) && S_ISDIR(m->target.id.mode));
         if (done)
             *ret = move_looked(m);
     }

@@ -48,6 +48,15 @@ int cow_lower_open_path(struct cow_layer *l, const char *path, int flags)
                        0, LOWER_RESOLVE);
 }
 
+void cow_parent_path(const char *path, char dir[PATH_MAX])
+{
+    char *slash;
+
+    snprintf(dir, PATH_MAX, "%s", path);
+    slash = strrchr(dir, '/');
+    *(slash ? slash : dir) = '\0';
+}
+
 int cow_lower_open(struct cow_layer *l, const struct cow_node *n, int flags)
 {
     int fd = cow_lower_open_path(l, n->path, flags);

@@ -39,14 +39,10 @@ static int mark_beneath(struct cow_layer *l, int dir_fd)
 int stage_mark_beneath(struct cow_layer *l, const char *path)
 {
     char dir[PATH_MAX];
-    char *slash;
     int fd, e;
 
-    snprintf(dir, sizeof(dir), "%s", path);
-    slash = strrchr(dir, '/');
-    if (slash)
-        *slash = '\0';
-    fd = cow_lower_open_path(l, slash ? dir : "", O_PATH | O_DIRECTORY);
+    cow_parent_path(path, dir);
+    fd = cow_lower_open_path(l, dir, O_PATH | O_DIRECTORY);
     if (fd < 0)
         return fd;
     e = mark_beneath(l, fd);
