@@ -206,6 +206,15 @@ int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret)
     return 0;
 }
 
+int behalf_read_xattr_name(const struct request *r, child_addr from, char name[BEHALF_XATTR_NAME])
+{
+    ssize_t n = request_read_string(r, from, name, BEHALF_XATTR_NAME);
+
+    if (n == 0 || n == -ENAMETOOLONG)
+        return -ERANGE;
+    return n < 0 ? (int)n : 0;
+}
+
 int behalf_empty_path(const struct request *r, const struct target *t, enum sys_empty call)
 {
     int fd = call_int(&r->call, 0), flags;

@@ -77,6 +77,9 @@ struct xattr_args_copy {
     uint32_t size, flags;
 };
 int behalf_read_xattr_args(const struct request *r, struct xattr_args_copy *ret);
+/* The name of an attribute. 0, -ERANGE for one that is empty or too long, as the kernel says, or -errno. */
+#define BEHALF_XATTR_NAME 256 /* XATTR_NAME_MAX and its NUL */
+int behalf_read_xattr_name(const struct request *r, child_addr from, char name[BEHALF_XATTR_NAME]);
 /* The longest structure of a kernel to come: a page. */
 #define BEHALF_STRUCT_MAX 4096u
 /* Calls and kernels differ in whether with an empty path argument 0 may be AT_FDCWD or an O_PATH descriptor: the

@@ -28,7 +28,6 @@
 #define LOOK_STATX_DEV 136u     /* stx_dev_major, stx_dev_minor behind it; */
 #define LOOK_STATX_UID 20u      /* offset of stx_uid in struct statx, stx_gid behind it */
 #define LOOK_XATTR_MAX 65536u   /* XATTR_SIZE_MAX, XATTR_LIST_MAX */
-#define LOOK_XATTR_NAME 256     /* XATTR_NAME_MAX and its NUL */
 #define LOOK_ATTR_MIN 24u       /* FILE_ATTR_SIZE_VER0 */
 
 static unsigned look_walk(uint32_t at_flags)
@@ -366,19 +365,10 @@ static struct verdict look_xattr(struct request *r, const struct target *t, cons
     return look_xattr_answer(r, n < 0 ? -errno : n, to, buf, size);
 }
 
-static int look_xattr_name(const struct request *r, char name[LOOK_XATTR_NAME])
-{
-    ssize_t n = request_read_string(r, call_addr(&r->call, 2), name, LOOK_XATTR_NAME);
-
-    if (n == 0 || n == -ENAMETOOLONG)
-        return -ERANGE;
-    return n < 0 ? (int)n : 0;
-}
-
 struct verdict behalf_xattr_get(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    char name[LOOK_XATTR_NAME];
+    char name[BEHALF_XATTR_NAME];
     child_addr to;
     size_t size;
     int e, wrong;
@@ -388,7 +378,7 @@ struct verdict behalf_xattr_get(struct request *r)
         e = -EINVAL;
     if (e < 0)
         return verdict_errno(e);
-    wrong = look_xattr_name(r, name);
+    wrong = behalf_read_xattr_name(r, call_addr(&r->call, 2), name);
     if (wrong < 0 && sys_name_is_first(SYS_EMPTY_XATTR_GET))
         return verdict_errno(wrong);
     e = look_xattr_target(r, name, &t);

@@ -12,13 +12,12 @@
 #include "fs/metadata.h"
 #include "fs/staged.h"
 
-#define ATTR_NAME 256         /* XATTR_NAME_MAX and its NUL */
 #define ATTR_VALUE_MAX 65536u /* XATTR_SIZE_MAX */
 #define ATTR_FILE_MIN 24u     /* FILE_ATTR_SIZE_VER0 */
 
 /* A value to set, copied from the child. */
 struct attr_value {
-    char name[ATTR_NAME];
+    char name[BEHALF_XATTR_NAME];
     void *data;
     size_t size;
     int flags;
@@ -29,15 +28,6 @@ static void attr_value_fini(struct attr_value *v)
 }
 #define _cleanup_attr_value_ _cleanup_(attr_value_fini)
 
-static int attr_read_name(const struct request *r, child_addr from, char name[ATTR_NAME])
-{
-    ssize_t n = request_read_string(r, from, name, ATTR_NAME);
-
-    if (n == 0 || n == -ENAMETOOLONG)
-        return -ERANGE;
-    return n < 0 ? (int)n : 0;
-}
-
 static int attr_read_value(const struct request *r, child_addr name, child_addr value,
                            uint64_t size, uint32_t flags, struct attr_value *v)
 {
@@ -45,7 +35,7 @@ static int attr_read_value(const struct request *r, child_addr name, child_addr 
 
     if (flags & ~(uint32_t)(XATTR_CREATE | XATTR_REPLACE))
         return -EINVAL;
-    e = attr_read_name(r, name, v->name);
+    e = behalf_read_xattr_name(r, name, v->name);
     if (e < 0)
         return e;
     if (size > ATTR_VALUE_MAX)
@@ -123,12 +113,12 @@ struct verdict metadata_fxattr_set(struct request *r)
 struct verdict metadata_xattr_remove(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    char name[ATTR_NAME];
+    char name[BEHALF_XATTR_NAME];
     int e, wrong, walk = metadata_walk(r->call.at_flags);
 
     if (walk < 0)
         return verdict_errno(walk);
-    wrong = attr_read_name(r, call_addr(&r->call, 2), name);
+    wrong = behalf_read_xattr_name(r, call_addr(&r->call, 2), name);
     if (wrong < 0 && sys_name_is_first(SYS_EMPTY_XATTR_REMOVE))
         return verdict_errno(wrong);
     e = metadata_path(r, call_int(&r->call, 0), call_addr(&r->call, 1), (unsigned)walk, &t);
@@ -142,8 +132,8 @@ struct verdict metadata_xattr_remove(struct request *r)
 struct verdict metadata_fxattr_remove(struct request *r)
 {
     _cleanup_target_ struct target t = {.at = RESOLVED_INIT};
-    char name[ATTR_NAME];
-    int e = attr_read_name(r, call_addr(&r->call, 1), name);
+    char name[BEHALF_XATTR_NAME];
+    int e = behalf_read_xattr_name(r, call_addr(&r->call, 1), name);
 
     if (e == 0)
         e = metadata_fd(r, call_int(&r->call, 0), &t);
