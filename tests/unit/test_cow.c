@@ -209,23 +209,28 @@ static void test_conflicts(void **state)
     }
 }
 
+static void assert_text(int dir_fd, const char *name, const char *text)
+{
+    int fd = openat(dir_fd, name, O_RDONLY);
+    char found[32] = "";
+
+    assert_int_equal(read(fd, found, sizeof(found) - 1), strlen(text));
+    assert_string_equal(found, text);
+    close(fd);
+}
+
 static void test_conflict_ours(void **state)
 {
     struct cow_report report = {.ours = true};
     struct error err = {0};
     struct one o;
-    char text[32] = "";
-    int fd;
 
     (void)state;
     one_make(&o);
     assert_int_equal(write_to(&o, &o.root, "file", O_TRUNC, "ours\n"), 0);
     put(o.fd, "file", 0644, "by others\n");
     assert_int_equal(cow_commit(&o.l, 1, &report, &err), 0);
-    fd = openat(o.fd, "file", O_RDONLY);
-    assert_int_equal(read(fd, text, sizeof(text)), 5);
-    assert_string_equal(text, "ours\n");
-    close(fd);
+    assert_text(o.fd, "file", "ours\n");
     cow_report_fini(&report);
     one_fini(&o);
 }
@@ -236,8 +241,6 @@ static void test_conflict_ours_moved(void **state)
     struct cow_report report = {.ours = true};
     struct error err = {0};
     struct one o;
-    char text[32] = "";
-    int fd;
 
     (void)state;
     fix_in_place = true;
@@ -248,13 +251,8 @@ static void test_conflict_ours_moved(void **state)
     put(o.fd, "theirs", 0644, "by others\n");
     assert_int_equal(renameat(o.fd, "theirs", o.fd, "file"), 0);
     assert_int_equal(cow_commit(&o.l, 1, &report, &err), 0);
-    for (int i = 0; i < 2; i++) {
-        fd = openat(o.fd, i ? "file" : "moved", O_RDONLY);
-        memset(text, 0, sizeof(text));
-        assert_true(read(fd, text, sizeof(text) - 1) > 0);
-        assert_string_equal(text, i ? "by others\n" : "ours\n");
-        close(fd);
-    }
+    assert_text(o.fd, "moved", "ours\n");
+    assert_text(o.fd, "file", "by others\n");
     cow_report_fini(&report);
     one_fini(&o);
 }
