@@ -210,11 +210,8 @@ static int free_port(int fd, const struct net_addr *at)
     struct net_addr a = *at;
     int rc;
 
-    if (probe_fd < 0) {
-        rc = -errno;
-        probe_fd = -1;
-        return rc;
-    }
+    if (probe_fd < 0)
+        return -errno;
     rc = bind_to(probe_fd, &a, 0);
     a.len = sizeof(a.u);
     if (rc == 0 && getsockname(probe_fd, &a.u.sa, &a.len))

@@ -126,7 +126,7 @@ int sys_statx_fd(int fd, unsigned at_flags, unsigned mask, void *buf)
 
 int sys_null_path(int dirfd, unsigned at_flags)
 {
-    uint8_t buf[256]; /* struct statx */
+    uint8_t buf[SYS_STATX_SIZE];
     long e = raw_call5(SYS_statx, dirfd == AT_FDCWD ? AT_FDCWD : 0, NULL, at_flags, 0, buf);
 
     return e == -EFAULT ? -EFAULT : 0;

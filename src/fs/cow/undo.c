@@ -10,7 +10,7 @@
 
 #include "fs/cow/fault.h"
 
-/* A copy is put back, which no identity tells from from what the commit made there. */
+/* A copy is put back, which no identity tells from what the commit made there. */
 static int returning_copy(struct apply *a, const struct cow_step *s)
 {
     char name[24];
